@@ -1,0 +1,28 @@
+# Each target is a few commands that one could type. PYTHON: any Python from 3.11 on.
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+
+.PHONY: all test lint install
+
+all: install
+	snakemake --cores 4 all
+
+test: install
+	pytest
+
+lint: install
+	ruff check
+	ruff format --check
+	pyright
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+
+install: .venv/installed
+
+.venv/installed: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check "uv>=0.13"
+	$(BIN)/uv pip sync --quiet --system-certs --compile-bytecode --require-hashes --python $(BIN)/python requirements.lock
+	touch $@
