@@ -1,0 +1,106 @@
+"""Fixtures that several tests of the library share, and those that run Snakemake."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from distillation.data import Dataset, Split
+
+# Results of floating-point sums may depend on the number of threads; one is the default of the
+# scripts as well.
+torch.set_num_threads(1)
+
+
+class Planted:
+    """An object whose unpickling makes a folder, as a malicious one would run a command."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """Return the folder that exists only once the planted object was unpickled."""
+    return tmp_path / "unpickled"
+
+
+@pytest.fixture
+def planted(marker: Path) -> Planted:
+    """Return an object that makes `marker` when it is unpickled."""
+    return Planted(marker)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """Return 32 training and 40 test images, real digits of 10 classes on 12 x 12 pixels."""
+    pixels, labels = (np.asarray(array) for array in load_digits(return_X_y=True))
+    levels = (pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    images = torch.from_numpy(np.pad(levels, ((0, 0), (2, 2), (2, 2)))[..., None])
+    targets = torch.from_numpy(labels.astype(np.int64))
+    train = images[:32].double()
+    return Dataset(
+        train=Split(images[:32], targets[:32]),
+        test=Split(images[32:72], targets[32:72]),
+        class_names=[str(digit) for digit in range(10)],
+        mean=[train.mean().item()],
+        std=[train.std().item()],
+        sha256="not computed",
+    )
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def copy_project() -> Callable[[Path], Path]:
+    """Return a function that copies what a run needs into a new folder and returns it.
+
+    Snakemake locks the folder that it runs in, so no test runs it beside the user's results.
+    """
+
+    def copy(folder: Path) -> Path:
+        for name in ("profiles", "workflow"):
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        for name in ("Snakefile", "config.yaml", "tests/tiny.yaml"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+        return folder
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def snakemake() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs `snakemake` with arguments in a folder."""
+    # The rules call plain `python`, which must be the one that runs the tests.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path}
+    # A profile of the user's own would change what runs.
+    environment.pop("SNAKEMAKE_PROFILE", None)
+
+    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", *arguments],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    return run

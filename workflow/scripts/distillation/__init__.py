@@ -1,0 +1,1 @@
+"""Knowledge distillation and attention transfer between wide residual networks."""

@@ -1,0 +1,154 @@
+"""What train_teacher and train_student share: their flags, and a run from data to files."""
+
+import argparse
+import csv
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from distillation.arguments import LARGEST_SEED, number, picked
+from distillation.checkpoint import load_checkpoint, save_checkpoint
+from distillation.data import Dataset, read_dataset
+from distillation.device import prepare_device
+from distillation.files import replacing, replacing_folder
+from distillation.models import GammaInit, WideResNet, count_parameters, initialise
+from distillation.provenance import describe_run, fingerprint
+from distillation.training import Protocol, Row, Schedule, Weights, fit
+
+
+def add_training_flags(parser: argparse.ArgumentParser) -> None:
+    """Add files, network, protocol and machine; what config.yaml says of a training."""
+    flag = parser.add_argument
+    flag("--data", type=Path, required=True, help="prepared data, .npz")
+    flag("--checkpoint", type=Path, required=True, help="output: the network, .pt")
+    flag("--history", type=Path, required=True, help="output: a row per epoch, .csv")
+    flag("--tensorboard", type=Path, help="output: folder of TensorBoard events")
+    flag("--resume", type=Path, help="state between epochs; removed at the end")
+    flag("--depth", type=number(int, 10), required=True, help="6 n + 4 layers")
+    flag("--width", type=number(int, 1), required=True, help="factor on the channels, from 1")
+    seed = number(int, 0, LARGEST_SEED)
+    flag("--seed", type=seed, required=True, help="of initialisation, order and views")
+    flag("--device", choices=("cpu", "cuda"), required=True, help="where to train")
+    flag("--threads", type=number(int, 1), default=1, help="of torch on a CPU; can change sums")
+    add_protocol_flags(parser)
+
+
+def add_protocol_flags(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for each field of Protocol."""
+    flag = parser.add_argument
+    switch = argparse.BooleanOptionalAction
+    flag("--epochs", type=number(int, 1), required=True, help="passes over the training split")
+    flag("--batch-size", type=number(int, 2), required=True, help="images per step, from 2")
+    flag("--schedule", choices=get_args(Schedule), required=True, help="of the learning rate")
+    flag("--learning-rate", type=number(float, above=0), required=True, help="peak, above 0")
+    flag(
+        "--milestones", type=number(int, 1), nargs="*", default=[],
+        help="schedule step: epochs, counted from 1, at whose start the learning rate drops",
+    )  # fmt: skip
+    flag(
+        "--learning-rate-decay", type=number(float, 0, 1), default=0.2,
+        help="schedule step: factor at each drop, 0 to 1 (default: %(default)s)",
+    )  # fmt: skip
+    flag(
+        "--reset-momentum", action=switch, default=False,
+        help="schedule step: forget the momentum at each drop",
+    )  # fmt: skip
+    flag(
+        "--rise", type=number(float, 0, 0.99), default=0.3,
+        help="schedule one_cycle: rising fraction of the run, 0 to 0.99 (default: %(default)s)",
+    )  # fmt: skip
+    flag("--momentum", type=number(float, 0, 0.999), required=True, help="of SGD, 0 to 0.999")
+    flag("--nesterov", action=switch, default=False, help="Nesterov momentum")
+    flag("--weight-decay", type=number(float, 0), required=True, help="L2 factor, from 0")
+    flag("--padding", type=number(int, 0), required=True, help="pixels of random shift, from 0")
+    flag("--flip", action=switch, default=False, help="mirror half of the images")
+    flag("--gamma-init", choices=get_args(GammaInit), required=True, help="of batch norm")
+
+
+def prepare_run(arguments: argparse.Namespace) -> tuple[Dataset, torch.device]:
+    """Check protocol and device, set threads and determinism, and read the data.
+
+    Raises:
+        ValueError, FileNotFoundError: something asked for isn't there, or the two don't fit.
+    """
+    device = prepare_device(arguments.device, arguments.threads)
+    if arguments.nesterov and not arguments.momentum:
+        raise ValueError("nesterov is on, but momentum is 0; allowed: momentum above 0")
+    dataset = read_dataset(arguments.data)
+    if arguments.padding >= dataset.image_size:
+        raise ValueError(
+            f"padding is {arguments.padding}; allowed: less than the images' {dataset.image_size}"
+        )
+    if len(dataset.train.labels) % arguments.batch_size == 1:
+        raise ValueError(
+            f"batch_size is {arguments.batch_size}, which leaves a last batch of 1 of the "
+            f"{len(dataset.train.labels)} training images; batch norm needs at least 2"
+        )
+    return dataset, device
+
+
+def train_and_save(arguments: argparse.Namespace, weights: Weights, teacher: Path | None) -> None:
+    """Train a network as the arguments say and write checkpoint, history and events.
+
+    Raises:
+        ValueError, FileNotFoundError, FloatingPointError: see the functions called.
+    """
+    dataset, device = prepare_run(arguments)
+    provenance = describe_run(arguments, dataset.sha256, device)
+    teacher_model = None
+    if teacher is not None:
+        teacher_model, content = load_checkpoint(teacher, dataset, device)
+        if (content["mean"], content["std"]) != (dataset.mean, dataset.std):
+            raise ValueError(f"{teacher}: trained on data with another mean or standard deviation")
+        provenance["teacher"] = content["provenance"]
+    protocol = picked(Protocol, arguments)
+    model = WideResNet(arguments.depth, arguments.width, len(dataset.class_names), dataset.channels)
+    initialise(model, protocol.gamma_init, torch.Generator().manual_seed(arguments.seed))
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    on_device = replace(dataset, train=dataset.train.to(device), test=dataset.test.to(device))
+
+    def report(line: str) -> None:
+        print(f"{arguments.checkpoint.parent}: {line}", flush=True)
+
+    report(
+        f"WRN-{arguments.depth}-{arguments.width}, {count_parameters(model):,} parameters, "
+        f"{len(dataset.train.labels):,} images, {arguments.device}, {arguments.threads} thread(s)"
+    )
+    history = fit(
+        model, on_device, protocol, weights, teacher_model, arguments.seed,
+        arguments.resume, fingerprint(provenance), report,
+    )  # fmt: skip
+    save_checkpoint(arguments.checkpoint, model, dataset, provenance)
+    write_history(arguments.history, history)
+    if arguments.tensorboard:
+        write_events(arguments.tensorboard, history)
+    if arguments.resume:
+        arguments.resume.unlink(missing_ok=True)
+
+
+def write_history(path: Path, history: list[Row]) -> None:
+    """Write one row per epoch as CSV; accuracies are fractions, times seconds."""
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def write_events(folder: Path, history: list[Row]) -> None:
+    """Write the history as TensorBoard events into a folder, which is replaced as a whole.
+
+    Their times are those of the epochs' ends, as if the run had trained without a break until now.
+    """
+    # Imported here: it takes a second, which --help and bad flags need not wait for.
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    with replacing_folder(folder) as temporary, SummaryWriter(str(temporary)) as writer:
+        clock = time.time() - sum(row["seconds"] for row in history)
+        for row in history:
+            clock += row["seconds"]
+            for name, value in row.items():
+                if name != "epoch":
+                    writer.add_scalar(name, value, int(row["epoch"]), walltime=clock)

@@ -1,0 +1,330 @@
+"""The one training loop: protocol, objective, epochs, resume."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from distillation.data import Dataset, epoch_generator, training_batches
+from distillation.evaluation import predict, top_k_accuracy
+from distillation.files import replacing
+from distillation.losses import (
+    ATMode,
+    Collapse,
+    KLReduction,
+    attention_transfer,
+    knowledge_distillation,
+)
+from distillation.models import GammaInit, WideResNet
+
+Schedule = Literal["step", "one_cycle", "cosine"]
+BetaSchedule = Literal["constant", "linear", "cosine"]
+Row = dict[str, float]
+
+EVALUATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a network is trained; the keys of `training` in config.yaml, which explains them."""
+
+    epochs: int
+    batch_size: int
+    schedule: Schedule
+    learning_rate: float
+    milestones: list[int]
+    learning_rate_decay: float
+    reset_momentum: bool
+    rise: float
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+    padding: int
+    flip: bool
+    gamma_init: GammaInit
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The terms of a student's objective; weight 0 means that a term is off."""
+
+    alpha: float = 0.0
+    temperature: float = 1.0
+    kl_reduction: KLReduction = "batchmean"
+    beta: float = 0.0
+    beta_schedule: BetaSchedule = "constant"
+    at_mode: ATMode = "code"
+    collapse: Collapse = "mean_square"
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any term compares the student with a teacher."""
+        return self.alpha > 0 or self.beta > 0
+
+
+def learning_rate(protocol: Protocol, epoch: int, progress: float) -> float:
+    """Return the learning rate of a step.
+
+    - step: times `learning_rate_decay` from the start of each of the `milestones` on, counted
+      from 1 as the attention-transfer paper's code counts them;
+    - one_cycle: linearly from 0 up over the first `rise` of the run, then linearly to 0;
+    - cosine: 1 / 2 (1 + cos(pi * progress)), without restarts (arXiv 1608.03983).
+
+    Args:
+        protocol: the protocol.
+        epoch: the epoch, counted from 1.
+        progress: fraction of the run's steps done when half of this step is, 0 to 1.
+    """
+    if protocol.schedule == "step":
+        drops = sum(epoch >= milestone for milestone in protocol.milestones)
+        return protocol.learning_rate * protocol.learning_rate_decay**drops
+    if protocol.schedule == "one_cycle":
+        rising = progress / protocol.rise if protocol.rise else math.inf
+        return protocol.learning_rate * min(rising, (1 - progress) / (1 - protocol.rise))
+    return protocol.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+
+
+def beta_of_epoch(weights: Weights, epoch: int, epochs: int) -> float:
+    """Return beta in an epoch (counted from 1): constant, or falling from beta towards 0.
+
+    The attention-transfer paper decays beta when it adds distillation, but names no schedule:
+    linear and cosine are ours, with progress (epoch - 1) / epochs.
+    """
+    progress = (epoch - 1) / epochs
+    if weights.beta_schedule == "linear":
+        return weights.beta * (1 - progress)
+    if weights.beta_schedule == "cosine":
+        return weights.beta * (1 + math.cos(math.pi * progress)) / 2
+    return weights.beta
+
+
+def objective(
+    logits: Tensor,
+    features: list[Tensor],
+    labels: Tensor,
+    teacher_outputs: tuple[Tensor, list[Tensor]] | None,
+    weights: Weights,
+    beta: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the total and its terms, not weighted, each a scalar.
+
+    total = (1 - alpha) * cross_entropy + alpha * distillation + beta * sum of attention_<group>.
+    The terms of a teacher whose weight is 0 aren't computed and don't appear.
+    """
+    terms = {"cross_entropy": functional.cross_entropy(logits.float(), labels)}
+    total = (1 - weights.alpha) * terms["cross_entropy"]
+    if teacher_outputs is not None:
+        teacher_logits, teacher_features = teacher_outputs
+        if weights.alpha > 0:
+            terms["distillation"] = knowledge_distillation(
+                logits, teacher_logits, weights.temperature, weights.kl_reduction
+            )
+            total = total + weights.alpha * terms["distillation"]
+        if weights.beta > 0:
+            groups = attention_transfer(
+                features, teacher_features, weights.collapse, weights.at_mode
+            )
+            terms |= {f"attention_{group}": term for group, term in enumerate(groups, start=1)}
+            total = total + beta * groups.sum()
+    return total, terms
+
+
+def fit(
+    model: WideResNet,
+    dataset: Dataset,
+    protocol: Protocol,
+    weights: Weights,
+    teacher: WideResNet | None,
+    seed: int,
+    resume: Path | None,
+    fingerprint: str,
+    report: Callable[[str], None],
+) -> list[Row]:
+    """Train `model` in place and return one row per epoch.
+
+    Teacher and student see the same views of each image. After every epoch the state goes to
+    `resume`, from where a run with the same `fingerprint` goes on.
+
+    Args:
+        model: the network, on the device of `dataset`.
+        dataset: both splits on one device; the test split is measured each epoch, and decides
+            nothing.
+        protocol: optimizer, schedule, augmentation.
+        weights: the objective.
+        teacher: a trained network in evaluation mode; used only if `weights` need it.
+        seed: decides order, crops and flips (not the initialisation, which the caller draws).
+        resume: where the state is kept between epochs; None keeps none.
+        fingerprint: identifies arguments, data and code of the run.
+        report: takes one line per epoch.
+
+    Returns:
+        Rows with epoch, learning_rate and beta of its last step, loss (the total), the terms of
+        `objective` (means over the epoch's images, in training mode), train_accuracy,
+        test_accuracy (fractions), test_cross_entropy, seconds, images_per_second (training only).
+
+    Raises:
+        ValueError: the weights need a teacher and there is none.
+        FloatingPointError: a loss isn't finite.
+    """
+    if weights.needs_teacher and teacher is None:
+        raise ValueError("alpha or beta is above 0, but there is no teacher")
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=protocol.learning_rate,
+        momentum=protocol.momentum,
+        nesterov=protocol.nesterov,
+        weight_decay=protocol.weight_decay,
+    )
+    history = restore(resume, fingerprint, model, optimizer, report) if resume else []
+    for epoch in range(len(history) + 1, protocol.epochs + 1):
+        if protocol.schedule == "step" and protocol.reset_momentum and epoch in protocol.milestones:
+            optimizer.state.clear()
+        started = time.perf_counter()
+        row = train_epoch(model, dataset, protocol, weights, teacher, seed, epoch, optimizer)
+        seconds = time.perf_counter() - started
+        row |= measure_test_split(model, dataset)
+        row |= {"seconds": seconds, "images_per_second": len(dataset.train.labels) / seconds}
+        history.append(row)
+        report(progress_line(history, protocol.epochs))
+        if resume:
+            store(resume, fingerprint, model, optimizer, history)
+    return history
+
+
+def train_epoch(
+    model: WideResNet,
+    dataset: Dataset,
+    protocol: Protocol,
+    weights: Weights,
+    teacher: WideResNet | None,
+    seed: int,
+    epoch: int,
+    optimizer: torch.optim.SGD,
+) -> Row:
+    """Train `model` in place for one epoch (counted from 1) and return what it measured.
+
+    Raises:
+        FloatingPointError: a loss isn't finite.
+    """
+    count = len(dataset.train.labels)
+    steps = math.ceil(count / protocol.batch_size)
+    rate, beta = 0.0, beta_of_epoch(weights, epoch, protocol.epochs)
+    sums: dict[str, Tensor] = {}
+    totals = []
+    model.train()
+    batches = training_batches(
+        dataset, protocol.batch_size, protocol.padding, protocol.flip, epoch_generator(seed, epoch)
+    )
+    for step, (images, labels) in enumerate(batches):
+        progress = ((epoch - 1) * steps + step + 0.5) / (protocol.epochs * steps)
+        rate = learning_rate(protocol, epoch, progress)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        teacher_outputs = None
+        if weights.needs_teacher and teacher is not None:
+            with torch.inference_mode():
+                teacher_outputs = teacher(images)
+        logits, features = model(images)
+        total, terms = objective(logits, features, labels, teacher_outputs, weights, beta)
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        optimizer.step()
+        # Summed on the device and read once an epoch: reading would wait for each step.
+        totals.append(total.detach())
+        correct = (logits.argmax(dim=1) == labels).double().mean()
+        for name, term in {"loss": total, **terms, "train_accuracy": correct}.items():
+            sums[name] = sums.get(name, 0) + term.detach().double() * len(labels)
+    check_finite(totals, epoch)
+    means = {name: (total / count).item() for name, total in sums.items()}
+    return {"epoch": epoch, "learning_rate": rate, "beta": beta, **means}
+
+
+def check_finite(totals: list[Tensor], epoch: int) -> None:
+    """Raise FloatingPointError that names epoch and step of the first loss that isn't finite."""
+    bad = (~torch.stack(totals).isfinite()).nonzero()
+    if len(bad):
+        step = int(bad[0])
+        raise FloatingPointError(
+            f"loss is {totals[step].item()} in epoch {epoch}, step {step + 1}; "
+            f"a lower learning_rate or beta may help"
+        )
+
+
+def measure_test_split(model: WideResNet, dataset: Dataset) -> Row:
+    """Return accuracy and cross-entropy on the test split."""
+    logits = predict(model, dataset.test, dataset.mean, dataset.std, EVALUATION_BATCH)
+    labels = dataset.test.labels
+    return {
+        "test_accuracy": top_k_accuracy(logits, labels, 1),
+        "test_cross_entropy": functional.cross_entropy(logits, labels).item(),
+    }
+
+
+def progress_line(history: list[Row], epochs: int) -> str:
+    """Say where a run stands: epoch, losses, accuracies in percent, speed, time left."""
+    row = history[-1]
+    attention = sum(value for name, value in row.items() if name.startswith("attention_"))
+    parts = [f"epoch {row['epoch']:>3}/{epochs}", f"loss {row['loss']:.4f}"]
+    if "distillation" in row or attention:
+        parts.append(f"cross-entropy {row['cross_entropy']:.4f}")
+    if "distillation" in row:
+        parts.append(f"distillation {row['distillation']:.4f}")
+    if attention:
+        parts.append(f"attention {attention:.6f}")
+    parts.append(f"train {row['train_accuracy']:.2%}")
+    parts.append(f"test {row['test_accuracy']:.2%}")
+    parts.append(f"{row['images_per_second']:,.0f} images/s")
+    left = round((epochs - row["epoch"]) * row["seconds"])
+    parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
+    return "  ".join(parts)
+
+
+def store(
+    path: Path, fingerprint: str, model: WideResNet, optimizer: torch.optim.SGD, history: list[Row]
+) -> None:
+    """Write the state after an epoch, whole or not at all."""
+    content: dict[str, Any] = {
+        "fingerprint": fingerprint,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": history,
+    }
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def restore(
+    path: Path,
+    fingerprint: str,
+    model: WideResNet,
+    optimizer: torch.optim.SGD,
+    report: Callable[[str], None],
+) -> list[Row]:
+    """Load the state of an unfinished run of the same fingerprint and return its history.
+
+    A state that can't be read or belongs to another run is renamed to `<name>.unused`, said so,
+    and the run starts anew.
+    """
+    if not path.is_file():
+        return []
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["fingerprint"] != fingerprint:
+            raise ValueError("it belongs to a run with other arguments, data or code")
+    # Damage shows in many ways, each an error of its own; none may end the run.
+    except Exception as error:
+        aside = path.with_name(f"{path.name}.unused")
+        path.replace(aside)
+        reason = str(error).strip().partition("\n")[0]
+        report(f"{path} isn't used ({reason}); kept as {aside}; starting at epoch 1")
+        return []
+    model.load_state_dict(content["model"])
+    optimizer.load_state_dict(content["optimizer"])
+    report(f"going on after epoch {len(content['history'])}, from {path}")
+    return content["history"]

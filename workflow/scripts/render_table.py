@@ -1,0 +1,172 @@
+r"""Put the results of one experiment into one table.
+
+Inputs: metrics.json and history.csv of every trained model. Outputs: a CSV with a row per quantity
+and mean, standard deviation (n - 1) and n for each model, and the same as Markdown for reading.
+Training quantities are those of the last epoch, means over its images in training mode.
+
+Example:
+    python workflow/scripts/render_table.py --title "Cluttered digits" \
+        --run teacher 0 t/metrics.json t/history.csv --run kd 0 kd/metrics.json kd/history.csv \
+        --csv table.csv --markdown table.md
+"""
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pandas as pd
+
+from distillation.arguments import Parser, run
+from distillation.files import replacing
+from distillation.results import Run, add_run_flag, by_model, check_one_experiment, label, read_run
+
+
+def last(name: str, factor: float = 1) -> Callable[[Run], float | None]:
+    """Make the reader of a history column's last value, times `factor`."""
+
+    def read(run: Run) -> float | None:
+        return float(run.history[name].to_numpy()[-1]) * factor if name in run.history else None
+
+    return read
+
+
+def metric(name: str, factor: float = 1) -> Callable[[Run], float | None]:
+    """Make the reader of a value of metrics.json, times `factor`."""
+
+    def read(run: Run) -> float | None:
+        value = run.metrics.get(name)
+        return None if value is None else value * factor
+
+    return read
+
+
+def weighted_distillation(run: Run) -> float | None:
+    """Return the distillation term as the last epoch's total holds it: alpha x T^2 x KL."""
+    loss = last("distillation")(run)
+    return None if loss is None else loss * run.weights["alpha"]
+
+
+def attention_loss(run: Run) -> float | None:
+    """Return the attention-transfer loss without beta: the sum over the groups."""
+    columns = [name for name in run.history if name.startswith("attention_")]
+    return float(run.history[columns].to_numpy()[-1].sum()) if columns else None
+
+
+def weighted_attention(run: Run) -> float | None:
+    """Return the attention-transfer term as the last epoch's total holds it: beta times the sum."""
+    loss = attention_loss(run)
+    return None if loss is None else loss * float(run.history["beta"].to_numpy()[-1])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: how it is called, written and read."""
+
+    quantity: str
+    unit: str
+    decimals: int
+    read: Callable[[Run], float | None]
+    # Counted, not measured: the same for all seeds.
+    counted: bool = False
+
+
+ROWS = [
+    Row("Parameters", "", 0, metric("parameters"), counted=True),
+    Row("Multiply-accumulates", "million", 1, metric("multiply_accumulates", 1e-6), counted=True),
+    Row("Training loss (total)", "", 4, last("loss")),
+    Row("Training cross-entropy", "nats", 4, last("cross_entropy")),
+    Row("KD term, alpha x T^2 x KL", "", 4, weighted_distillation),
+    Row("AT term, beta x AT loss", "", 4, weighted_attention),
+    Row("AT loss", "", 6, attention_loss),
+    Row("Training accuracy", "%", 2, last("train_accuracy", 100)),
+    Row("Test (validation) accuracy", "%", 2, metric("top1_accuracy", 100)),
+    Row("Test top-5 accuracy", "%", 2, metric("top5_accuracy", 100)),
+    Row("Test cross-entropy", "nats", 4, metric("cross_entropy")),
+    Row("Expected calibration error", "%", 2, metric("expected_calibration_error", 100)),
+    Row("Agreement with the teacher", "%", 2, metric("teacher_agreement", 100)),
+    Row("KL from the teacher", "nats", 4, metric("teacher_divergence")),
+    Row("Training time", "s", 0, lambda run: float(run.history["seconds"].to_numpy().sum())),
+]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    add_run_flag(parser)
+    parser.add_argument("--title", required=True, help="of the experiment")
+    parser.add_argument("--csv", type=Path, required=True, help="output, .csv")
+    parser.add_argument("--markdown", type=Path, required=True, help="output, .md")
+    return parser.parse_args(argv)
+
+
+def summarise(row: Row, group: list[Run]) -> tuple[float, float, int]:
+    """Return mean, standard deviation (n - 1) and n of a quantity over the seeds of a model.
+
+    A quantity that a model doesn't have has n = 0; a deviation needs two seeds. Both are NaN then.
+    """
+    values = [value for value in map(row.read, group) if value is not None]
+    mean = fmean(values) if values else math.nan
+    return mean, stdev(values) if len(values) > 1 else math.nan, len(values)
+
+
+def build_table(runs: list[Run]) -> pd.DataFrame:
+    """Return quantity, unit, and <model>_mean, <model>_std, <model>_n for each model."""
+    table = []
+    for row in ROWS:
+        cells: dict[str, object] = {"quantity": row.quantity, "unit": row.unit}
+        for model, group in by_model(runs).items():
+            names = (f"{model}_mean", f"{model}_std", f"{model}_n")
+            cells |= dict(zip(names, summarise(row, group), strict=True))
+        table.append(cells)
+    return pd.DataFrame(table)
+
+
+def format_cell(row: Row, group: list[Run]) -> str:
+    """Write mean ± standard deviation; the mean alone of what is counted, or of one seed."""
+    mean, deviation, count = summarise(row, group)
+    if not count:
+        return "-"
+    if row.counted or count == 1:
+        return f"{mean:,.{row.decimals}f}"
+    return f"{mean:,.{row.decimals}f} ± {deviation:,.{row.decimals}f}"
+
+
+def format_markdown(runs: list[Run], title: str) -> str:
+    """Write the table as Markdown, with what it was made from."""
+    groups = by_model(runs)
+    head = [f"{label(model)} (n = {len(group)})" for model, group in groups.items()]
+    lines = [f"# {title}", "", f"| | {' | '.join(head)} |", f"| --- |{' ---: |' * len(groups)}"]
+    for row in ROWS:
+        name = f"{row.quantity} ({row.unit})" if row.unit else row.quantity
+        cells = [format_cell(row, group) for group in groups.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    provenance = runs[0].metrics["training_provenance"]
+    hardware = sorted({run.metrics["training_provenance"]["hardware"] for run in runs})
+    epochs = "; ".join(f"{label(model)} {len(group[0].history)}" for model, group in groups.items())
+    lines += [
+        "",
+        f"Mean ± standard deviation over n seeds. Last epoch, never the best. Epochs: {epochs}. "
+        f"Test images: {runs[0].metrics['images']:,}. Trained on: {', '.join(hardware)}. "
+        f"torch {provenance['packages']['torch']}. Data sha256 {provenance['data_sha256'][:12]}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the runs and write the table."""
+    arguments = parse_args(argv)
+    runs = [read_run(*values) for values in arguments.runs]
+    check_one_experiment(runs)
+    table = build_table(runs)
+    text = format_markdown(runs, arguments.title)
+    with replacing(arguments.csv) as csv, replacing(arguments.markdown) as markdown:
+        table.to_csv(csv, index=False)
+        markdown.write_text(text)
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    run(main)
