@@ -1,0 +1,44 @@
+"""What does a small network learn from a large one? From data to a table and figures.
+
+snakemake --cores 4 all          the experiments that config.yaml names under `run`
+snakemake --cores 4 cifar10      one experiment, by its name
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+wildcard_constraints:
+    data="[a-z][a-z0-9_]*",
+    experiment="[a-z][a-z0-9_]*",
+    model="[a-z][a-z0-9_]*",
+    # A method is a student: the teacher has a rule of its own.
+    method="(?!teacher/)[a-z][a-z0-9_]*",
+    seed="[0-9]+",
+
+
+include: "workflow/rules/config.smk"
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        [artifacts(experiment) for experiment in config["run"]],
+
+
+for experiment in EXPERIMENTS:
+
+    rule:
+        name:
+            experiment
+        input:
+            artifacts(experiment),

@@ -1,0 +1,130 @@
+"""Environments: the lock, the conda files and pyproject.toml name the same packages."""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from distillation.code import import_closure, imported_names
+from distillation.provenance import PACKAGES
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "workflow/scripts"
+LOCK = (ROOT / "requirements.lock").read_text()
+ENVIRONMENTS = sorted((ROOT / "workflow/envs").glob("*.yaml"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+# Packages whose modules go by another name.
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+# Modules of a package that need another one.
+HIDDEN = {"torch.utils.tensorboard.writer": "tensorboard"}
+
+
+def locked() -> dict[str, set[str]]:
+    """Return the versions in the lock by package; some have one for each of several Pythons."""
+    versions: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", LOCK, flags=re.MULTILINE):
+        versions.setdefault(canonicalize_name(name), set()).add(version)
+    return versions
+
+
+def pins(environment: Path) -> dict[str, str]:
+    """Return the versions that a conda file has pip install, by package."""
+    dependencies = yaml.safe_load(environment.read_text())["dependencies"]
+    (pip,) = (entry["pip"] for entry in dependencies if isinstance(entry, dict))
+    return dict(line.split("==") for line in pip)
+
+
+def rules() -> dict[str, tuple[Path, Path]]:
+    """Return the script and the conda file of each rule."""
+    found = {}
+    for file in sorted((ROOT / "workflow/rules").glob("*.smk")):
+        for block in re.split(r"^rule ", file.read_text(), flags=re.MULTILINE)[1:]:
+            name = block.partition(":")[0]
+            (script,) = re.findall(r'"python (workflow/scripts/\w+\.py)"', block)
+            (environment,) = re.findall(r'conda:\s+"([^"]+)"', block)
+            found[name] = (ROOT / script, (file.parent / environment).resolve())
+    return found
+
+
+RULES = rules()
+
+
+def needed(script: Path) -> set[str]:
+    """Return the packages that a script imports, itself or through the library."""
+    closure = import_closure(script, SCRIPTS)
+    names = {name for file in closure for name in imported_names(file, SCRIPTS)}
+    tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    own = {path.stem for path in SCRIPTS.iterdir()}
+    packages = {DISTRIBUTIONS.get(top, top) for top in tops - own}
+    packages |= {HIDDEN[name] for name in names & HIDDEN.keys()}
+    if SCRIPTS / "distillation/provenance.py" in closure:
+        # Their versions are written into every result.
+        packages |= set(PACKAGES)
+    return packages
+
+
+def test_rules_are_found() -> None:
+    """Each rule calls the script of its own name."""
+    assert {script.stem for script, _ in RULES.values()} == set(RULES)
+    assert {script for script, _ in RULES.values()} == set(SCRIPTS.glob("*.py"))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_pins_are_those_of_the_lock(environment: Path) -> None:
+    """Every package of a conda file has the version of the lock."""
+    versions = locked()
+    found = pins(environment)
+    assert found
+    for name, version in found.items():
+        assert versions[canonicalize_name(name)] == {version}, name
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_environment_is_enough(rule: str) -> None:
+    """A rule's conda file has every package that its script imports."""
+    script, environment = RULES[rule]
+    packages = needed(script)
+    assert packages
+    assert packages <= set(pins(environment))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_environment_is_needed(environment: Path) -> None:
+    """A conda file has no package that none of its rules' scripts needs."""
+    packages = set()
+    for script, used in RULES.values():
+        if used == environment:
+            packages |= needed(script)
+    assert set(pins(environment)) <= packages
+
+
+def test_every_requirement_has_a_hash() -> None:
+    """The lock pins each package by version and by hash."""
+    lines = [line for line in LOCK.splitlines() if line and not line.lstrip().startswith("#")]
+    entries = "\n".join(lines).replace("\\\n", " ").splitlines()
+    assert len(entries) == sum(map(len, locked().values())) > 50
+    for entry in entries:
+        assert "==" in entry
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry), entry
+
+
+def test_lock_has_no_addresses() -> None:
+    """The lock says what to install, not from where."""
+    assert not re.search(r"https?://|--(extra-)?index-url|--find-links|@ file:", LOCK)
+
+
+def test_direct_dependencies_are_locked() -> None:
+    """The lock has a version of each direct dependency, within its bounds."""
+    versions = locked()
+    groups = [PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"].values()]
+    requirements = [Requirement(line) for group in groups for line in group]
+    assert requirements
+    for requirement in requirements:
+        for version in versions[canonicalize_name(requirement.name)]:
+            assert requirement.specifier.contains(version), requirement

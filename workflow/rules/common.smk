@@ -1,0 +1,201 @@
+"""Helpers of the rules: paths, flags and digests. There are no rules here."""
+
+import sys
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from stat import S_ISDIR
+
+SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from distillation import code  # the standard library only
+
+
+def flags(settings):
+    """Turn a map of settings into a list of flags, named alike; None is left out.
+
+    They are sorted, so that the order of keys in a config file or overlay changes nothing.
+    """
+    result = []
+    for key, value in sorted(settings.items()):
+        flag = f"--{key.replace('_', '-')}"
+        if isinstance(value, bool):
+            result.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, list):
+            result += [flag, *map(str, value)]
+        elif value is not None:
+            result += [flag, str(value)]
+    return result
+
+
+@cache
+def digest(script):
+    """Return the digest of a script and of all that it imports."""
+    return code.code_digest(SCRIPTS / script)
+
+
+@cache
+def folder_digest(folder):
+    """Return a digest of names, sizes and times of the files in a folder of images.
+
+    Contents aren't read: a large folder would hold up every dry run.
+    """
+    entries = []
+    for path in sorted(Path(folder).rglob("*")):
+        status = path.stat()
+        if not S_ISDIR(status.st_mode):
+            entries.append(
+                (path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns)
+            )
+    return sha256(repr(entries).encode()).hexdigest()[:16]
+
+
+def run_folder(experiment, model, seed):
+    """Return the folder of one trained model."""
+    return f"results/{experiment}/{model}/seed_{seed}"
+
+
+def teacher_seeds(experiment):
+    """Return the seeds of the teachers of an experiment."""
+    settings = EXPERIMENTS[experiment]
+    return settings["seeds"] if settings["teacher"]["per_seed"] else [settings["teacher"]["seed"]]
+
+
+def teacher_folder(experiment, seed):
+    """Return the folder of the teacher of the students of a seed."""
+    own = EXPERIMENTS[experiment]["teacher"]["per_seed"]
+    return run_folder(experiment, "teacher", seed if own else teacher_seeds(experiment)[0])
+
+
+def models(experiment):
+    """List (model, seed) of all trained models of an experiment, in the order of the table."""
+    settings = EXPERIMENTS[experiment]
+    teachers = [("teacher", seed) for seed in teacher_seeds(experiment)]
+    return teachers + [(name, seed) for name in settings["students"] for seed in settings["seeds"]]
+
+
+def model_files(experiment, *names):
+    """List the files called `names` of all trained models of an experiment."""
+    folders = [run_folder(experiment, model, seed) for model, seed in models(experiment)]
+    return [f"{folder}/{name}" for folder in folders for name in names]
+
+
+def artifacts(experiment):
+    """List all that an experiment makes: a failed rerun must leave nothing that looks finished."""
+    data = f"results/data/{EXPERIMENTS[experiment]['data']}"
+    results = [f"results/{experiment}/{name}" for name in ("table.csv", "table.md", "figures")]
+    each = ("checkpoint.pt", "history.csv", "tensorboard", "metrics.json", "predictions.npz")
+    return [
+        f"{data}.npz",
+        f"{data}.json",
+        *model_files(experiment, *each, "attention.npz"),
+        *results,
+    ]
+
+
+def data_file(wildcards):
+    """Return the prepared data of an experiment."""
+    return f"results/data/{EXPERIMENTS[wildcards.experiment]['data']}.npz"
+
+
+def on_gpu(wildcards):
+    """Return how many GPUs a job of an experiment takes."""
+    return int(EXPERIMENTS[wildcards.experiment]["device"] == "cuda")
+
+
+def job_threads(wildcards):
+    """Return how many threads a job of an experiment takes."""
+    return EXPERIMENTS[wildcards.experiment]["threads"]
+
+
+def machine(experiment):
+    """Return what a job runs on, as settings."""
+    settings = EXPERIMENTS[experiment]
+    return {"device": settings["device"], "threads": settings["threads"]}
+
+
+def data_flags(wildcards):
+    return flags(config["data"][wildcards.data])
+
+
+def data_source(wildcards):
+    settings = config["data"][wildcards.data]
+    if settings["format"] != "image_folder":
+        return "checked against official digests"
+    return folder_digest(settings["source"])
+
+
+def training_flags(experiment, role, model, seed):
+    settings = EXPERIMENTS[experiment]
+    network = settings[role]
+    state = {"seed": seed, "resume": f"resume/{experiment}/{model}/seed_{seed}.pt"}
+    training = merged(settings["training"], network["training"])
+    return flags(
+        {"depth": network["depth"], "width": network["width"]}
+        | training
+        | machine(experiment)
+        | state
+    )
+
+
+def teacher_flags(wildcards):
+    return training_flags(wildcards.experiment, "teacher", "teacher", wildcards.seed)
+
+
+def student_teacher(wildcards):
+    """Return the teacher's checkpoint, or nothing for a method that doesn't use it."""
+    if not EXPERIMENTS[wildcards.experiment]["methods"][wildcards.method]:
+        return []
+    return f"{teacher_folder(wildcards.experiment, wildcards.seed)}/checkpoint.pt"
+
+
+def student_flags(wildcards):
+    settings = EXPERIMENTS[wildcards.experiment]
+    teacher = {"teacher": student_teacher(wildcards) or None}
+    return training_flags(
+        wildcards.experiment, "student", wildcards.method, wildcards.seed
+    ) + flags(settings["methods"][wildcards.method] | teacher)
+
+
+def teacher_predictions(wildcards):
+    """Return the predictions of a student's teacher, or nothing for a teacher."""
+    if wildcards.model == "teacher":
+        return []
+    return f"{teacher_folder(wildcards.experiment, wildcards.seed)}/predictions.npz"
+
+
+def evaluation_flags(wildcards):
+    teacher = {"teacher_predictions": teacher_predictions(wildcards) or None}
+    return flags(
+        EXPERIMENTS[wildcards.experiment]["evaluation"] | machine(wildcards.experiment) | teacher
+    )
+
+
+def attention_flags(wildcards):
+    return flags(EXPERIMENTS[wildcards.experiment]["attention"] | machine(wildcards.experiment))
+
+
+def result_files(*names):
+    """Make the input function that lists the files called `names` of all models."""
+    return lambda wildcards: model_files(wildcards.experiment, *names)
+
+
+def run_flags(experiment, *names):
+    """Return the title and, for each trained model, its name, seed and files."""
+    result = flags({"title": EXPERIMENTS[experiment]["title"]})
+    for model, seed in models(experiment):
+        folder = run_folder(experiment, model, seed)
+        result += ["--run", model, str(seed), *(f"{folder}/{name}" for name in names)]
+    return result
+
+
+def table_flags(wildcards):
+    return run_flags(wildcards.experiment, "metrics.json", "history.csv")
+
+
+def figure_flags(wildcards):
+    names = ("metrics.json", "history.csv", "attention.npz")
+    return run_flags(wildcards.experiment, *names) + flags(
+        EXPERIMENTS[wildcards.experiment]["figures"]
+    )

@@ -1,0 +1,62 @@
+"""From trained networks to measures and attention maps."""
+
+
+rule evaluate:
+    """Measure a trained network on the test split."""
+    input:
+        data=data_file,
+        checkpoint="results/{experiment}/{model}/seed_{seed}/checkpoint.pt",
+        teacher_predictions=teacher_predictions,
+    output:
+        metrics="results/{experiment}/{model}/seed_{seed}/metrics.json",
+        predictions="results/{experiment}/{model}/seed_{seed}/predictions.npz",
+    log:
+        "logs/evaluate/{experiment}/{model}/seed_{seed}.log",
+    benchmark:
+        "logs/evaluate/{experiment}/{model}/seed_{seed}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: job_threads
+    resources:
+        mem_mb=4000,
+        gpu=on_gpu,
+    params:
+        flags=evaluation_flags,
+        code=digest("evaluate.py"),
+    shell:
+        "python workflow/scripts/evaluate.py"
+        " --data {input.data:q}"
+        " --checkpoint {input.checkpoint:q}"
+        " --metrics {output.metrics:q}"
+        " --predictions {output.predictions:q}"
+        " {params.flags:q}"
+        " 2>&1 | tee -i {log:q}"
+
+
+rule extract_attention:
+    """Collapse the group outputs of a trained network into attention maps."""
+    input:
+        data=data_file,
+        checkpoint="results/{experiment}/{model}/seed_{seed}/checkpoint.pt",
+    output:
+        attention="results/{experiment}/{model}/seed_{seed}/attention.npz",
+    log:
+        "logs/extract_attention/{experiment}/{model}/seed_{seed}.log",
+    benchmark:
+        "logs/extract_attention/{experiment}/{model}/seed_{seed}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: job_threads
+    resources:
+        mem_mb=4000,
+        gpu=on_gpu,
+    params:
+        flags=attention_flags,
+        code=digest("extract_attention.py"),
+    shell:
+        "python workflow/scripts/extract_attention.py"
+        " --data {input.data:q}"
+        " --checkpoint {input.checkpoint:q}"
+        " --attention {output.attention:q}"
+        " {params.flags:q}"
+        " 2>&1 | tee -i {log:q}"
