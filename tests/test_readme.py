@@ -1,0 +1,55 @@
+"""What README.md shows works as it is written."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def commands() -> list[str]:
+    """Return the command lines of README.md's shell blocks, continued lines joined."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", README, flags=re.M | re.S)
+    return str("".join(blocks)).replace("\\\n", " ").splitlines()
+
+
+def test_targets_of_make_exist():
+    """Every make target that README.md shows is in the Makefile."""
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^make (\w+)", "\n".join(commands()), flags=re.M)
+    assert {"all", "test"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.M)
+
+
+def test_experiments_exist():
+    """Every experiment of the table and of the commands is in config.yaml, and the other way."""
+    table = README.split("## Experiments")[1].split("## ")[0]
+    named = {name for row in re.findall(r"^\| (`.*?) \|", table, re.M) for name in row.split(", ")}
+    assert {name.strip("`") for name in named} == set(CONFIG["experiments"])
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python workflow")])
+def test_steps_by_hand_have_these_flags(command: str):
+    """A step that README.md runs by hand takes the flags that it is shown with."""
+    _, script, *arguments = shlex.split(command)
+    specification = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    assert module.parse_args(arguments)
+
+
+def test_files_named_exist():
+    """Every file of the repository that README.md links or names is there."""
+    for name in re.findall(r"\]\(([\w./-]+)\)", README) + re.findall(
+        r"`(workflow/[\w./]+)`", README
+    ):
+        assert (ROOT / name).exists(), name
