@@ -1,16 +1,23 @@
 """The config: what is accepted, what a mistake says, and how experiments are put together."""
 
 import contextlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import render_figures
 import yaml
 from snakemake.utils import update_config
+
+from distillation.image_folder import Fit
+from distillation.losses import ATMode, Collapse, KLReduction
+from distillation.models import GammaInit
+from distillation.training import BetaSchedule, Schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "config.yaml"
@@ -431,6 +438,38 @@ def test_complete_asks_for_every_setting() -> None:
         keys = (SCHEMA["$defs"][reference] if reference else value).get("properties")
         if keys:
             assert set(complete["properties"][name]["required"]) == set(keys), name
+
+
+def test_no_experiment_has_the_name_of_a_rule() -> None:
+    """Every rule's name is refused for an experiment, since both are targets by their names."""
+    files = [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
+    rules = {name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.M)}
+    assert len(rules) > 5
+    allowed = re.compile(SCHEMA["properties"]["experiments"]["propertyNames"]["pattern"])
+    assert not [name for name in rules if allowed.match(name)]
+    assert allowed.match("evaluate_more")
+
+
+def test_choices_are_those_of_the_code() -> None:
+    """Each choice of words is the one that the code takes, and every collapse is drawn."""
+    choices = {
+        "schedule": Schedule,
+        "gamma_init": GammaInit,
+        "kl_reduction": KLReduction,
+        "beta_schedule": BetaSchedule,
+        "at_mode": ATMode,
+        "collapse": Collapse,
+        "fit": Fit,
+    }
+    enums = {
+        path.rpartition(".")[2]: value["enum"]
+        for path, value in properties(SCHEMA)
+        if isinstance(value, dict) and isinstance(value.get("enum", [0])[0], str)
+    }
+    assert {name: set(enums[name]) for name in choices} == {
+        name: set(get_args(literal)) for name, literal in choices.items()
+    }
+    assert set(render_figures.COLLAPSES) == set(get_args(Collapse))
 
 
 @pytest.fixture(scope="module")
