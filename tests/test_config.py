@@ -10,10 +10,10 @@ from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
-import render_figures
 import yaml
 from snakemake.utils import update_config
 
+import render_figures
 from distillation.image_folder import Fit
 from distillation.losses import ATMode, Collapse, KLReduction
 from distillation.models import GammaInit
