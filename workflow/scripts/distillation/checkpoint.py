@@ -1,5 +1,8 @@
 """Checkpoints that describe themselves, read without running anything in them."""
 
+import pickle
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +60,36 @@ def load_checkpoint(path: Path, dataset: Dataset, device: torch.device) -> tuple
     return model.eval().to(device, memory_format=torch.channels_last), content  # type: ignore[call-overload]
 
 
+def load_plain(path: Path) -> Any:
+    """Read tensors, numbers and text that torch.save wrote; nothing in the file is ever run.
+
+    Raises:
+        ValueError: the file is damaged, or holds something else.
+    """
+    try:
+        # Of a file that isn't zipped, torch would read the pickle formats of long ago.
+        if not zipfile.is_zipfile(path):
+            raise ValueError("not an archive as torch.save writes it")
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own message advises to switch the check off.
+        raise ValueError(
+            f"{path}: damaged, or not a checkpoint: holds more than tensors, numbers and text"
+        ) from error
+    # Damage shows in many ways, each an error of its own.
+    except Exception as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{path}: damaged, or not a checkpoint: {first_line}") from error
+
+
 def _read_content(path: Path) -> dict[str, Any]:
     """Read the file and check that it is a checkpoint of this project."""
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: no such file; train_teacher.py or train_student.py writes it"
         )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    # Damage shows in many ways, each an error of its own; nothing in the file is ever run.
-    except Exception as error:
-        first_line = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"{path}: damaged, or not a checkpoint of plain tensors: {first_line}"
-        ) from error
+    content = load_plain(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path}: not a checkpoint of this project; expected format {FORMAT!r}")
     missing = [name for name in CONTENT if name not in content]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from distillation.checkpoint import load_plain
 from distillation.data import Dataset, epoch_generator, training_batches
 from distillation.evaluation import predict, top_k_accuracy
 from distillation.files import replacing
@@ -314,15 +315,13 @@ def restore(
     if not path.is_file():
         return []
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
         if content["fingerprint"] != fingerprint:
             raise ValueError("it belongs to a run with other arguments, data or code")
-    # Damage shows in many ways, each an error of its own; none may end the run.
-    except Exception as error:
+    except (ValueError, TypeError, KeyError) as error:
         aside = path.with_name(f"{path.name}.unused")
         path.replace(aside)
-        reason = str(error).strip().partition("\n")[0]
-        report(f"{path} isn't used ({reason}); kept as {aside}; starting at epoch 1")
+        report(f"{path} isn't used ({error}); kept as {aside}; starting at epoch 1")
         return []
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
