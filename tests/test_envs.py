@@ -58,13 +58,17 @@ RULES = rules()
 def needed(script: Path) -> set[str]:
     """Return the packages that a script imports, itself or through the library."""
     closure = import_closure(script, SCRIPTS)
-    names = {name for file in closure for name in imported_names(file, SCRIPTS)}
+    names = {
+        name
+        for file in closure
+        for name in imported_names(file.read_bytes(), file.relative_to(SCRIPTS).parent.parts)
+    }
     tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
     own = {path.stem for path in SCRIPTS.iterdir()}
     packages = {DISTRIBUTIONS.get(top, top) for top in tops - own}
     packages |= {HIDDEN[name] for name in names & HIDDEN.keys()}
-    if SCRIPTS / "distillation/provenance.py" in closure:
-        # Their versions are written into every result.
+    if "distillation.provenance.PACKAGES" in names:
+        # Their versions are written into the result.
         packages |= set(PACKAGES)
     return packages
 

@@ -4,11 +4,13 @@ import ast
 import csv
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
@@ -18,6 +20,7 @@ import torch
 from PIL import Image
 
 from distillation.checkpoint import load_checkpoint
+from distillation.code import code_digest
 from distillation.data import ARRAYS, digest_arrays, read_dataset
 from distillation.losses import Collapse
 
@@ -182,6 +185,7 @@ def chain(run_script: RunScript, tmp_path_factory: pytest.TempPathFactory) -> Pa
     run(
         "render_table.py",
         *("--title", "By hand", "--csv", "table.csv", "--markdown", "table.md"),
+        *("--summary", "summary.json", "--provenance", "provenance.json"),
         *run_flags(models, "metrics.json", "history.csv"),
     )
     run(
@@ -385,6 +389,12 @@ def test_table(chain: Path) -> None:
         assert table["KD term, alpha x T^2 x KL"][f"{model}_n"] == str(int("alpha" in has))
         assert table["AT term, beta x AT loss"][f"{model}_n"] == str(int("beta" in has))
         assert table["Agreement with the teacher"][f"{model}_n"] == str(int(model != "teacher"))
+    summary = json.loads((chain / "summary.json").read_text())
+    assert list(summary) == models
+    assert summary["kd"]["n"] == 1
+    accuracy = 100 * summary["kd"]["top1_accuracy"]
+    assert accuracy == pytest.approx(float(table["Test (validation) accuracy"]["kd_mean"]))
+    assert "teacher_agreement" not in summary["teacher"]
     markdown = (chain / "table.md").read_text().splitlines()
     assert markdown[0] == "# By hand"
     head, rule, *body = [line.split(" | ") for line in markdown if line.startswith("|")]
@@ -393,6 +403,34 @@ def test_table(chain: Path) -> None:
     assert len(rule) == len(head)
     assert len(body) == len(rows)
     assert {len(line) for line in body} == {len(head)}
+
+
+def test_provenance_of_the_table(chain: Path) -> None:
+    """The table's provenance has that of each model's training and evaluation, whole."""
+    provenance = json.loads((chain / "provenance.json").read_text())
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=SCRIPTS, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    assert provenance["table"]["commit"] == (commit or None)
+    assert provenance["table"]["code_digest"] == code_digest(SCRIPTS / "render_table.py")
+    assert [(run["model"], run["seed"]) for run in provenance["runs"]] == [
+        (model, 0) for model in ["teacher", *METHODS]
+    ]
+    description = json.loads((chain / "data/digits.json").read_text())
+    for run in provenance["runs"]:
+        metrics = json.loads((chain / run["model"] / "metrics.json").read_text())
+        assert run["training"] == metrics["training_provenance"]
+        assert run["evaluation"] == metrics["provenance"]
+        for step in (run["training"], run["evaluation"]):
+            assert step["data_sha256"] == description["sha256"]
+            assert step["packages"] == description["provenance"]["packages"]
+            assert step["packages"]["torch"] == version("torch")
+        assert run["training"]["arguments"]["epochs"] == TRAINING["epochs"]
+        assert run["training"]["arguments"].get("alpha", 0) == METHODS.get(run["model"], {}).get(
+            "alpha", 0
+        )
+    script = SCRIPTS / "train_teacher.py"
+    assert provenance["runs"][0]["training"]["code_digest"] == code_digest(script)
 
 
 def test_figures(chain: Path) -> None:
@@ -459,6 +497,10 @@ def spoilt(chain: Path, run_script: RunScript, tmp_path_factory: pytest.TempPath
     (folder / "no_metrics.json").write_text("{}")
     (folder / "list.json").write_text("[]")
     (folder / "truncated.json").write_text((chain / "kd/metrics.json").read_text()[:500])
+    metrics = json.loads((chain / "kd/metrics.json").read_text())
+    metrics["training_provenance"]["arguments"]["epochs"] = 9
+    (folder / "longer.json").write_text(json.dumps(metrics))
+    (folder / "anonymous.json").write_text(json.dumps(metrics | {"training_provenance": {}}))
     header = (chain / "kd/history.csv").read_text().splitlines()[0]
     (folder / "no_rows.csv").write_text(header + "\n")
     (folder / "empty.csv").write_text("")
@@ -535,11 +577,22 @@ TEACHER = TRAINING | {"data": "{chain}/data/digits.npz"}
 STUDENT = TEACHER | KD | {"teacher": "{chain}/teacher/checkpoint.pt"}
 OUTPUTS = outputs_of_training("out")
 STYLE = ["--style", str(SCRIPTS / "figures.mplstyle")]
-TABLE = ["--title", "x", "--csv", "out.csv", "--markdown", "out.md"]
+TABLE = [
+    *("--title", "x", "--csv", "out.csv", "--markdown", "out.md"),
+    *("--summary", "out.json", "--provenance", "from.json"),
+]
 FIGURES = ["--title", "x", "--figures", "out", "--dpi", "50"]
 KD_FILES = ["{chain}/kd/metrics.json", "{chain}/kd/history.csv"]
 KD_RUN = ["--run", "kd", "0", *KD_FILES]
-KD_MAPS = [*KD_RUN, "{chain}/kd/attention.npz"]
+TEACHER_RUN = [
+    "--run",
+    "teacher",
+    "0",
+    "{chain}/teacher/metrics.json",
+    "{chain}/teacher/history.csv",
+]
+TEACHER_MAPS = [*TEACHER_RUN, "{chain}/teacher/attention.npz"]
+KD_MAPS = [*TEACHER_MAPS, *KD_RUN, "{chain}/kd/attention.npz"]
 
 # What is wrong: script, flags, and what the one line must name. {chain} and {spoilt} are folders.
 MISTAKES: dict[str, tuple[str, list[str], list[str]]] = {
@@ -821,7 +874,22 @@ MISTAKES: dict[str, tuple[str, list[str], list[str]]] = {
     "runs of different data": (
         "render_table.py",
         [*TABLE, *KD_RUN, "--run", "at", "0", "{spoilt}/metrics.json", KD_FILES[1]],
-        ["different data"],
+        ["aren't of one config", "kd, seed 0", "at, seed 0", "data_sha256"],
+    ),
+    "students of two configs": (
+        "render_table.py",
+        [*TABLE, *TEACHER_RUN, *KD_RUN, "--run", "at", "0", "{spoilt}/longer.json", KD_FILES[1]],
+        ["aren't of one config", "training of kd, seed 0, had epochs 1, of at, seed 0, 9"],
+    ),
+    "student of a teacher that isn't there": (
+        "render_table.py",
+        [*TABLE, *KD_RUN],
+        ["aren't of one config", "kd, seed 0", "teacher"],
+    ),
+    "metrics without provenance": (
+        "render_table.py",
+        [*TABLE, "--run", "kd", "0", "{spoilt}/anonymous.json", KD_FILES[1]],
+        ["{spoilt}/anonymous.json", "training_provenance lacks arguments"],
     ),
     "run with a file too few": (
         "render_figures.py",
@@ -840,12 +908,12 @@ MISTAKES: dict[str, tuple[str, list[str], list[str]]] = {
     ),
     "truncated maps": (
         "render_figures.py",
-        [*FIGURES, *STYLE, *KD_RUN, "{spoilt}/truncated.npz"],
+        [*FIGURES, *STYLE, *TEACHER_MAPS, *KD_RUN, "{spoilt}/truncated.npz"],
         ["{spoilt}/truncated.npz", "not a readable"],
     ),
     "predictions for maps": (
         "render_figures.py",
-        [*FIGURES, *STYLE, *KD_RUN, "{chain}/kd/predictions.npz"],
+        [*FIGURES, *STYLE, *TEACHER_MAPS, *KD_RUN, "{chain}/kd/predictions.npz"],
         ["{chain}/kd/predictions.npz", "lacks images"],
     ),
 }
@@ -862,6 +930,54 @@ def test_mistake(
     done = run_script(tmp_path, name, *filled)
     assert_one_line(done, *(fragment.format(**folders) for fragment in fragments))
     assert not content(tmp_path)
+
+
+# Every kind of input that a pickle could be planted in: script and flags; {planted} is the file.
+INPUTS: dict[str, tuple[str, list[str]]] = {
+    "image": ("prepare_data.py", [*PREPARE, *flags(FOLDER | {"source": "{pictures}"})]),
+    "archive": ("prepare_data.py", [*PREPARE, "--format", "cifar10", "--source", "{archives}"]),
+    "data of a teacher": ("train_teacher.py", [*flags(TEACHER | {"data": "{planted}"}), *OUTPUTS]),
+    "data of a student": ("train_student.py", [*flags(STUDENT | {"data": "{planted}"}), *OUTPUTS]),
+    "teacher": ("train_student.py", [*flags(STUDENT | {"teacher": "{planted}"}), *OUTPUTS]),
+    "data to evaluate on": ("evaluate.py", flags(EVALUATE | {"data": "{planted}"})),
+    "checkpoint to evaluate": ("evaluate.py", flags(EVALUATE | {"checkpoint": "{planted}"})),
+    "predictions": ("evaluate.py", flags(EVALUATE | {"teacher_predictions": "{planted}"})),
+    "data of maps": ("extract_attention.py", flags(EXTRACT | {"data": "{planted}"})),
+    "checkpoint of maps": ("extract_attention.py", flags(EXTRACT | {"checkpoint": "{planted}"})),
+    "metrics": ("render_table.py", [*TABLE, "--run", "kd", "0", "{planted}", KD_FILES[1]]),
+    "history": ("render_table.py", [*TABLE, "--run", "kd", "0", KD_FILES[0], "{planted}"]),
+    "maps": ("render_figures.py", [*FIGURES, *STYLE, *TEACHER_MAPS, *KD_RUN, "{planted}"]),
+}
+
+
+@pytest.mark.parametrize("form", ["pickle", "torch", "array"])
+@pytest.mark.parametrize("kind", INPUTS)
+def test_planted_pickle(
+    run_script: RunScript, chain: Path, tmp_path: Path, planted: object, marker: Path,
+    kind: str, form: str,
+) -> None:  # fmt: skip
+    """A pickle in place of any input is refused in one line, and what it holds isn't run."""
+    folder = tmp_path / "inputs"
+    pictures = [folder / f"pictures/{split}/{name}/1.png" for split in ("train", "test")
+                for name in ("a", "b")]  # fmt: skip
+    files = [folder / "planted", folder / "archives/cifar-10-python.tar.gz", *pictures]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as opened:
+            if form == "pickle":
+                pickle.dump(planted, opened)
+            elif form == "torch":
+                torch.save({"format": planted}, opened)
+            else:
+                np.savez(opened, logits=np.array([planted], dtype=object))
+    name, arguments = INPUTS[kind]
+    places = {name: folder / name for name in ("planted", "archives", "pictures")}
+    work = tmp_path / "work"
+    work.mkdir()
+    done = run_script(work, name, *(text.format(chain=chain, **places) for text in arguments))
+    assert_one_line(done, str(folder))
+    assert not marker.exists()
+    assert not content(work)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

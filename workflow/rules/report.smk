@@ -8,6 +8,8 @@ rule render_table:
     output:
         csv="results/{experiment}/table.csv",
         markdown="results/{experiment}/table.md",
+        summary="results/{experiment}/summary.json",
+        provenance="results/{experiment}/provenance.json",
     log:
         "logs/render_table/{experiment}.log",
     benchmark:
@@ -24,6 +26,8 @@ rule render_table:
         "python workflow/scripts/render_table.py"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
+        " --summary {output.summary:q}"
+        " --provenance {output.provenance:q}"
         " {params.flags:q}"
         " 2>&1 | tee -i {log:q}"
 
@@ -46,6 +50,8 @@ rule render_figures:
         mem_mb=2000,
     params:
         flags=figure_flags,
+        # Of an input, Snakemake misses an edit that has an old time.
+        style=file_digest("workflow/scripts/figures.mplstyle"),
         code=digest("render_figures.py"),
     shell:
         "python workflow/scripts/render_figures.py"

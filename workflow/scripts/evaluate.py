@@ -26,7 +26,7 @@ from distillation.arguments import Parser, number, run
 from distillation.arrays import read_arrays
 from distillation.checkpoint import load_checkpoint
 from distillation.data import Dataset, read_dataset
-from distillation.device import prepare_device
+from distillation.device import describe_device, prepare_device
 from distillation.evaluation import (
     agreement,
     confusion_matrix,
@@ -37,7 +37,7 @@ from distillation.evaluation import (
 )
 from distillation.files import replacing
 from distillation.models import count_multiply_accumulates, count_parameters
-from distillation.provenance import describe_run
+from distillation.provenance import PACKAGES, describe_step
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -115,7 +115,9 @@ def main(argv: list[str] | None = None) -> None:
         "parameters": count_parameters(model),
         "multiply_accumulates": count_multiply_accumulates(model, dataset.image_size),
         "inference_images_per_second": len(labels) / seconds,
-        "provenance": describe_run(arguments, dataset.sha256, device),
+        "provenance": describe_step(
+            arguments, PACKAGES, data_sha256=dataset.sha256, **describe_device(device)
+        ),
         "training_provenance": content["provenance"],
     }
     with replacing(arguments.metrics) as text, replacing(arguments.predictions) as archive:

@@ -25,6 +25,7 @@ from distillation.arrays import digest_arrays
 from distillation.digits import Construction, make_digits
 from distillation.files import replacing
 from distillation.image_folder import Fit, read_image_folder
+from distillation.provenance import PACKAGES, describe_step
 
 FORMATS = ("digits", "cifar10", "cifar100", "fashion_mnist", "image_folder")
 # The flags without which a format can't be read.
@@ -119,6 +120,7 @@ def main(argv: list[str] | None = None) -> None:
         "mean": arrays["mean"].tolist(),
         "std": arrays["std"].tolist(),
         "sha256": digest_arrays(arrays),
+        "provenance": describe_step(arguments, PACKAGES),
     }
     with replacing(arguments.archive) as archive, replacing(arguments.description) as text:
         np.savez_compressed(archive, allow_pickle=False, **arrays)

@@ -120,7 +120,7 @@ def attention_term(run: Run) -> pd.Series:
 
 def distillation_term(run: Run) -> pd.Series:
     """Return alpha times the distillation loss."""
-    return run.history["distillation"] * run.weights["alpha"]
+    return run.history["distillation"] * run.training["arguments"]["alpha"]
 
 
 def having(groups: Groups, prefix: str) -> Groups:

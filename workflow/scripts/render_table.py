@@ -1,27 +1,38 @@
 r"""Put the results of one experiment into one table.
 
 Inputs: metrics.json and history.csv of every trained model. Outputs: a CSV with a row per quantity
-and mean, standard deviation (n - 1) and n for each model, and the same as Markdown for reading.
+and mean, standard deviation (n - 1) and n for each model, and the same as Markdown for reading; a
+summary (.json: of each model the measures that two versions are compared by, fractions and nats,
+means over seeds); and the provenance of all that went into the table (.json).
 Training quantities are those of the last epoch, means over its images in training mode.
 
 Example:
     python workflow/scripts/render_table.py --title "Cluttered digits" \
         --run teacher 0 t/metrics.json t/history.csv --run kd 0 kd/metrics.json kd/history.csv \
-        --csv table.csv --markdown table.md
+        --csv table.csv --markdown table.md --summary summary.json --provenance provenance.json
 """
 
 import argparse
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import pandas as pd
 
 from distillation.arguments import Parser, run
 from distillation.files import replacing
+from distillation.provenance import describe_step
 from distillation.results import Run, add_run_flag, by_model, check_one_experiment, label, read_run
+
+# Packages whose version can change the table itself.
+PACKAGES = ("numpy", "pandas")
+
+# Fields of metrics.json that the summary has.
+SUMMARY = ("top1_accuracy", "cross_entropy", "expected_calibration_error", "teacher_agreement")
 
 
 def last(name: str, factor: float = 1) -> Callable[[Run], float | None]:
@@ -46,7 +57,7 @@ def metric(name: str, factor: float = 1) -> Callable[[Run], float | None]:
 def weighted_distillation(run: Run) -> float | None:
     """Return the distillation term as the last epoch's total holds it: alpha x T^2 x KL."""
     loss = last("distillation")(run)
-    return None if loss is None else loss * run.weights["alpha"]
+    return None if loss is None else loss * run.training["arguments"]["alpha"]
 
 
 def attention_loss(run: Run) -> float | None:
@@ -99,6 +110,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--title", required=True, help="of the experiment")
     parser.add_argument("--csv", type=Path, required=True, help="output, .csv")
     parser.add_argument("--markdown", type=Path, required=True, help="output, .md")
+    parser.add_argument("--summary", type=Path, required=True, help="output, .json")
+    parser.add_argument("--provenance", type=Path, required=True, help="output, .json")
     return parser.parse_args(argv)
 
 
@@ -143,16 +156,44 @@ def format_markdown(runs: list[Run], title: str) -> str:
         name = f"{row.quantity} ({row.unit})" if row.unit else row.quantity
         cells = [format_cell(row, group) for group in groups.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    provenance = runs[0].metrics["training_provenance"]
-    hardware = sorted({run.metrics["training_provenance"]["hardware"] for run in runs})
     epochs = "; ".join(f"{label(model)} {len(group[0].history)}" for model, group in groups.items())
     lines += [
         "",
         f"Mean ± standard deviation over n seeds. Last epoch, never the best. Epochs: {epochs}. "
-        f"Test images: {runs[0].metrics['images']:,}. Trained on: {', '.join(hardware)}. "
-        f"torch {provenance['packages']['torch']}. Data sha256 {provenance['data_sha256'][:12]}.",
+        f"Test images: {runs[0].metrics['images']:,}. "
+        f"Trained on: {listed(run.training['hardware'] for run in runs)}. "
+        f"torch {listed(run.training['packages']['torch'] for run in runs)}. "
+        f"Data sha256 {runs[0].training['data_sha256'][:12]}. "
+        f"Commit {listed(commit(run.training) for run in runs)}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def listed(values: Iterable[str]) -> str:
+    """Return the different values, sorted, with commas between them."""
+    return ", ".join(sorted(set(values)))
+
+
+def commit(provenance: dict[str, Any]) -> str:
+    """Return the git commit, shortened, and whether there were uncommitted changes."""
+    if provenance["commit"] is None:
+        return "unknown"
+    return provenance["commit"][:12] + (" with uncommitted changes" if provenance["dirty"] else "")
+
+
+def summarise_models(runs: list[Run]) -> dict[str, dict[str, float]]:
+    """Return, for each model, n, mean measures over seeds and the deviation of the accuracy."""
+    summary = {}
+    for model, group in by_model(runs).items():
+        values = {
+            name: [run.metrics[name] for run in group]
+            for name in SUMMARY
+            if name in group[0].metrics
+        }
+        summary[model] = {"n": len(group)} | {name: fmean(each) for name, each in values.items()}
+        if len(group) > 1:
+            summary[model]["top1_accuracy_std"] = stdev(values["top1_accuracy"])
+    return summary
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -162,9 +203,28 @@ def main(argv: list[str] | None = None) -> None:
     check_one_experiment(runs)
     table = build_table(runs)
     text = format_markdown(runs, arguments.title)
-    with replacing(arguments.csv) as csv, replacing(arguments.markdown) as markdown:
-        table.to_csv(csv, index=False)
-        markdown.write_text(text)
+    provenance = {
+        "table": describe_step(argparse.Namespace(title=arguments.title), PACKAGES),
+        "runs": [
+            {
+                "model": run.model,
+                "seed": run.seed,
+                "training": run.training,
+                "evaluation": run.metrics["provenance"],
+            }
+            for run in runs
+        ],
+    }
+    with (
+        replacing(arguments.csv) as csv_file,
+        replacing(arguments.markdown) as markdown_file,
+        replacing(arguments.summary) as summary_file,
+        replacing(arguments.provenance) as provenance_file,
+    ):
+        table.to_csv(csv_file, index=False)
+        markdown_file.write_text(text)
+        summary_file.write_text(json.dumps(summarise_models(runs), indent=2) + "\n")
+        provenance_file.write_text(json.dumps(provenance, indent=2) + "\n")
     print(text, flush=True)
 
 

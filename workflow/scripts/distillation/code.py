@@ -8,6 +8,7 @@ standard library is needed, because the workflow itself computes it too.
 
 import ast
 import hashlib
+from functools import cache
 from pathlib import Path
 
 
@@ -20,7 +21,8 @@ def code_digest(script: Path) -> str:
     digest = hashlib.sha256()
     root = script.resolve().parent
     for file in sorted(import_closure(script.resolve(), root)):
-        digest.update(f"{file.relative_to(root).as_posix()}\n{normalised_source(file)}\n".encode())
+        source = normalised_source(file.read_bytes())
+        digest.update(f"{file.relative_to(root).as_posix()}\n{source}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -32,17 +34,18 @@ def import_closure(script: Path, root: Path) -> set[Path]:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting += [
-                path for name in imported_names(file, root) for path in module_files(name, root)
-            ]
+            package = file.relative_to(root).parent.parts
+            names = imported_names(file.read_bytes(), package)
+            waiting += [path for name in names for path in module_files(name, root)]
     return found
 
 
-def imported_names(file: Path, root: Path) -> set[str]:
-    """Return the dotted names that a file may import, wherever the statement stands."""
+# Cached, because most files are imported by several scripts.
+@cache
+def imported_names(source: bytes, package: tuple[str, ...]) -> set[str]:
+    """Return the dotted names that code in `package` may import, wherever the statement stands."""
     names = set()
-    package = file.relative_to(root).parent.parts
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -63,9 +66,10 @@ def module_files(name: str, root: Path) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-def normalised_source(file: Path) -> str:
-    """Return the code of a file as its syntax tree writes it, without comments and docstrings."""
-    tree = ast.parse(file.read_bytes())
+@cache
+def normalised_source(source: bytes) -> str:
+    """Return code as its syntax tree writes it, without comments and docstrings."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None

@@ -1,6 +1,8 @@
 """The device that a step runs on."""
 
 import os
+import platform
+from pathlib import Path
 
 import torch
 
@@ -24,3 +26,22 @@ def prepare_device(name: str, threads: int) -> torch.device:
         # this call loads torch's compiler, which takes longer than evaluating a small network.
         torch.use_deterministic_algorithms(True)
     return torch.device(name)
+
+
+def describe_device(device: torch.device) -> dict[str, str]:
+    """Return the kind of the device and the name of the hardware, for provenance."""
+    on_gpu = device.type == "cuda"
+    return {
+        "device": device.type,
+        "hardware": torch.cuda.get_device_name(device) if on_gpu else cpu_name(),
+    }
+
+
+def cpu_name() -> str:
+    """Return the processor's name where the system tells it, else its architecture."""
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -10,18 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from distillation.code import code_digest
 
 # Packages whose version can change numbers.
 PACKAGES = ("numpy", "pillow", "scikit-learn", "torch", "torchvision")
 
 
-def describe_run(
-    arguments: argparse.Namespace, data_sha256: str, device: torch.device
+def describe_step(
+    arguments: argparse.Namespace, packages: tuple[str, ...], **more: str
 ) -> dict[str, Any]:
-    """Return arguments (without paths), data digest, versions, device, hardware, git state.
+    """Return arguments (without paths), seed, code digest, versions of packages, git state, `more`.
 
     `commit` and `dirty` are None where the scripts aren't in a git repository.
     """
@@ -35,13 +33,11 @@ def describe_run(
         "arguments": settings,
         "seed": getattr(arguments, "seed", None),
         "code_digest": code_digest(Path(sys.modules["__main__"].__file__ or sys.argv[0])),
-        "data_sha256": data_sha256,
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in packages},
         "python": platform.python_version(),
-        "device": device.type,
-        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "commit": git("rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),
+        **more,
     }
 
 
@@ -51,16 +47,6 @@ def fingerprint(provenance: dict[str, Any]) -> str:
         name: value for name, value in provenance.items() if name not in ("commit", "dirty")
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-
-
-def cpu_name() -> str:
-    """Return the processor's name where the system tells it, else its architecture."""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def git(*command: str) -> str | None:

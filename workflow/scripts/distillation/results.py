@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,18 @@ METRICS = (
     "images", "top1_accuracy", "per_class_accuracy", "confusion_matrix", "parameters", "provenance",
     "training_provenance",
 )  # fmt: skip
+PROVENANCE = (
+    "arguments", "seed", "code_digest", "data_sha256", "packages", "hardware", "commit", "dirty",
+)  # fmt: skip
 COLUMNS = (
     "epoch", "beta", "loss", "cross_entropy", "train_accuracy", "test_accuracy",
     "test_cross_entropy", "seconds",
+)  # fmt: skip
+
+
+# In what the students of one experiment differ: the fields of training.Weights.
+WEIGHTS = (
+    "alpha", "temperature", "kl_reduction", "beta", "beta_schedule", "at_mode", "collapse",
 )  # fmt: skip
 
 
@@ -32,9 +42,9 @@ class Run:
     history: pd.DataFrame
 
     @property
-    def weights(self) -> dict[str, Any]:
-        """The arguments that it was trained with."""
-        return self.metrics["training_provenance"]["arguments"]
+    def training(self) -> dict[str, Any]:
+        """The provenance of its training."""
+        return self.metrics["training_provenance"]
 
 
 def label(model: str) -> str:
@@ -61,6 +71,10 @@ def read_run(model: str, seed: str, metrics: str, history: str) -> Run:
     missing = [name for name in METRICS if not isinstance(content, dict) or name not in content]
     if missing:
         raise ValueError(f"{metrics}: lacks {', '.join(missing)}; evaluate.py writes them")
+    for step in ("provenance", "training_provenance"):
+        missing = [name for name in PROVENANCE if name not in content[step]]
+        if missing:
+            raise ValueError(f"{metrics}: {step} lacks {', '.join(missing)}")
     try:
         table = pd.read_csv(history)
     except ValueError as error:
@@ -68,26 +82,68 @@ def read_run(model: str, seed: str, metrics: str, history: str) -> Run:
     absent = [name for name in COLUMNS if name not in table]
     if absent or table.empty:
         raise ValueError(f"{history}: lacks {', '.join(absent) or 'epochs'}; training writes them")
-    trained = content["training_provenance"].get("seed")
+    trained = content["training_provenance"]["seed"]
     if trained != int(seed):
         raise ValueError(f"{metrics}: is of seed {trained}, expected {seed}")
     return Run(model, int(seed), content, table)
 
 
 def check_one_experiment(runs: list[Run]) -> None:
-    """Refuse runs that can't be compared.
+    """Refuse runs that don't belong to one config, one code and one data set.
 
     Raises:
-        ValueError: two runs are of one model and seed, or runs were made from different data.
+        ValueError: two runs are of one model and seed; data or evaluation differ; seeds of a model
+            were trained in different ways, or students in more than their weights; a student's
+            teacher isn't among the runs; a history hasn't the epochs of its training.
     """
     names = [(run.model, run.seed) for run in runs]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{name[0]}, seed {name[1]}, is given twice")
-    digests = {run.metrics["provenance"]["data_sha256"] for run in runs}
-    digests |= {run.metrics["training_provenance"]["data_sha256"] for run in runs}
-    if len(digests) > 1:
-        raise ValueError(f"the runs were made from different data: {', '.join(sorted(digests))}")
+    check_same(runs, "training", lambda run: {"data_sha256": run.training["data_sha256"]})
+    check_same(runs, "evaluation", lambda run: decisive(run.metrics["provenance"]))
+    for group in by_model(runs).values():
+        check_same(group, "training", lambda run: decisive(run.training))
+    students = [run for run in runs if run.model != "teacher"]
+    check_same(students, "training", lambda run: decisive(run.training, leave_out=WEIGHTS))
+    teachers = [run.training for run in runs if run.model == "teacher"]
+    for run in runs:
+        if "teacher" in run.training and run.training["teacher"] not in teachers:
+            raise ValueError(
+                f"the models aren't of one config: {run.model}, seed {run.seed}, learnt from a "
+                f"teacher that isn't among them"
+            )
+        epochs = run.training["arguments"]["epochs"]
+        if len(run.history) != epochs:
+            raise ValueError(
+                f"{run.model}, seed {run.seed}: the history has {len(run.history)} epochs, the "
+                f"training {epochs}"
+            )
+
+
+def decisive(provenance: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return what the config, the code and the data gave to a step, by name."""
+    found = provenance["arguments"] | {
+        name: provenance[name] for name in ("code_digest", "data_sha256")
+    }
+    return {name: value for name, value in found.items() if name not in leave_out}
+
+
+def check_same(runs: list[Run], what: str, read: Callable[[Run], dict[str, Any]]) -> None:
+    """Refuse runs that differ in a value that `read` returns.
+
+    Raises:
+        ValueError: two values of one name differ; both are named.
+    """
+    for run in runs[1:]:
+        first, second = read(runs[0]), read(run)
+        for name in sorted(first.keys() | second.keys()):
+            if first.get(name) != second.get(name):
+                raise ValueError(
+                    f"the models aren't of one config: {what} of {runs[0].model}, seed "
+                    f"{runs[0].seed}, had {name} {first.get(name)!r}, of {run.model}, seed "
+                    f"{run.seed}, {second.get(name)!r}"
+                )
 
 
 def by_model(runs: list[Run]) -> dict[str, list[Run]]:

@@ -12,10 +12,10 @@ import torch
 from distillation.arguments import LARGEST_SEED, number, picked
 from distillation.checkpoint import load_checkpoint, save_checkpoint
 from distillation.data import Dataset, read_dataset
-from distillation.device import prepare_device
+from distillation.device import describe_device, prepare_device
 from distillation.files import replacing, replacing_folder
 from distillation.models import GammaInit, WideResNet, count_parameters, initialise
-from distillation.provenance import describe_run, fingerprint
+from distillation.provenance import PACKAGES, describe_step, fingerprint
 from distillation.training import Protocol, Row, Schedule, Weights, fit
 
 
@@ -97,7 +97,9 @@ def train_and_save(arguments: argparse.Namespace, weights: Weights, teacher: Pat
         ValueError, FileNotFoundError, FloatingPointError: see the functions called.
     """
     dataset, device = prepare_run(arguments)
-    provenance = describe_run(arguments, dataset.sha256, device)
+    provenance = describe_step(
+        arguments, PACKAGES, data_sha256=dataset.sha256, **describe_device(device)
+    )
     teacher_model = None
     if teacher is not None:
         teacher_model, content = load_checkpoint(teacher, dataset, device)
