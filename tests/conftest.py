@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from distillation.data import Dataset, Split
+from jobs import OVERLAY, PICTURES, TINY, Job, Snakemake, planned
 
 # Results of floating-point sums may depend on the number of threads; one is the default of the
 # scripts as well.
@@ -74,7 +76,7 @@ def copy_project() -> Callable[[Path], Path]:
             shutil.copytree(
                 ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
             )
-        for name in ("Snakefile", "config.yaml", "tests/tiny.yaml"):
+        for name in ("Snakefile", "config.yaml", "requirements.lock", TINY):
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
         return folder
@@ -83,7 +85,7 @@ def copy_project() -> Callable[[Path], Path]:
 
 
 @pytest.fixture(scope="session")
-def snakemake() -> Callable[..., subprocess.CompletedProcess[str]]:
+def snakemake() -> Snakemake:
     """Return a function that runs `snakemake` with arguments in a folder."""
     # The rules call plain `python`, which must be the one that runs the tests.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -104,3 +106,47 @@ def snakemake() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+def write_pictures(folder: Path) -> None:
+    """Write real handwritten zeros and ones, 8 x 8 pixels, as an image folder of two classes."""
+    pixels, labels = (np.asarray(array) for array in load_digits(return_X_y=True))
+    for name, digit in (("one", 1), ("zero", 0)):
+        images = (pixels[labels == digit][:18] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
+        for number, image in enumerate(images):
+            file = folder / ("train" if number < 12 else "test") / name / f"{number:02}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(file)
+
+
+@pytest.fixture(scope="session")
+def finished(
+    copy_project: Callable[[Path], Path],
+    snakemake: Snakemake,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Return a copy of the project in which the tiny experiment and the pictures were run."""
+    folder = copy_project(tmp_path_factory.mktemp("finished"))
+    write_pictures(folder / "my pictures")
+    (folder / PICTURES).write_text(OVERLAY)
+    done = snakemake(folder, "--cores", "2", "all", "--configfile", TINY, PICTURES)
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
+@pytest.fixture
+def tree(finished: Path, tmp_path: Path) -> Path:
+    """Return a copy of the finished tree, with its times and records, to be changed."""
+    return shutil.copytree(finished, tmp_path / "tree")
+
+
+@pytest.fixture(scope="session")
+def plan(snakemake: Snakemake) -> Callable[..., set[Job]]:
+    """Return a function that lists the jobs of targets in a folder, under one more overlay."""
+
+    def jobs(folder: Path, *targets: str, overlay: str = "{}") -> set[Job]:
+        (folder / "change.yaml").write_text(overlay)
+        files = [name for name in (TINY, PICTURES, "change.yaml") if (folder / name).exists()]
+        return planned(snakemake, folder, *targets, "--configfile", *files)
+
+    return jobs

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -12,118 +11,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from sklearn.datasets import load_digits
+
+from jobs import (
+    ALL_PICTURES,
+    ALL_TINY,
+    METHODS,
+    MODELS,
+    PICTURES,
+    SEEDS,
+    TINY,
+    Job,
+    Snakemake,
+    of_model,
+    report_of,
+    whole,
+)
 
 pytestmark = pytest.mark.workflow
 
-Snakemake = Callable[..., subprocess.CompletedProcess[str]]
-# A rule and its wildcards: ("train_student", "experiment=tiny, method=kd, seed=0").
-Job = tuple[str, str]
-
-TINY = "tests/tiny.yaml"
-PICTURES = "pictures.yaml"
-METHODS = ["baseline", "kd", "at", "at_kd", "fading_at"]
-SEEDS = [0, 1]
-MODELS = [("teacher", 0), *((method, seed) for method in METHODS for seed in SEEDS)]
+REPORTS = ["table.csv", "table.md", "summary.json", "provenance.json", "figures"]
 MODEL_FILES = [
     *("checkpoint.pt", "history.csv", "tensorboard"),
     *("metrics.json", "predictions.npz", "attention.npz"),
 ]
-# A second experiment, on a folder of images, that has one method and one seed.
-OVERLAY = """\
-run: [tiny, pictures]
-data:
-  pictures: {format: image_folder, source: my pictures, image_size: 12, channels: 1, fit: pad}
-experiments:
-  pictures: {extends: tiny, title: Pictures, data: pictures, seeds: [0], students: [at]}
-"""
-
-
-def write_pictures(folder: Path) -> None:
-    """Write real handwritten zeros and ones, 8 x 8 pixels, as an image folder of two classes."""
-    pixels, labels = (np.asarray(array) for array in load_digits(return_X_y=True))
-    for name, digit in (("one", 1), ("zero", 0)):
-        images = (pixels[labels == digit][:18] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
-        for number, image in enumerate(images):
-            file = folder / ("train" if number < 12 else "test") / name / f"{number:02}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(file)
-
-
-@pytest.fixture(scope="module")
-def finished(
-    copy_project: Callable[[Path], Path],
-    snakemake: Snakemake,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """Return a copy of the project in which the tiny experiment and the pictures were run."""
-    folder = copy_project(tmp_path_factory.mktemp("finished"))
-    write_pictures(folder / "my pictures")
-    (folder / PICTURES).write_text(OVERLAY)
-    done = snakemake(folder, "--cores", "2", "all", "--configfile", TINY, PICTURES)
-    assert done.returncode == 0, done.stdout
-    return folder
-
-
-@pytest.fixture
-def tree(finished: Path, tmp_path: Path) -> Path:
-    """Return a copy of the finished tree, with its times and records, to be changed."""
-    return shutil.copytree(finished, tmp_path / "tree")
-
-
-@pytest.fixture
-def plan(snakemake: Snakemake) -> Callable[..., set[Job]]:
-    """Return a function that lists the jobs that Snakemake would run in a folder, save targets."""
-
-    def jobs(folder: Path, *targets: str, overlay: str = "{}") -> set[Job]:
-        (folder / "change.yaml").write_text(overlay)
-        files = [name for name in (TINY, PICTURES, "change.yaml") if (folder / name).exists()]
-        # `host` in place of the profile's list, which would hide the jobs.
-        done = snakemake(folder, "-n", *targets, "--configfile", *files, "--quiet", "host")
-        assert done.returncode == 0, done.stdout
-        blocks = re.split(r"^(?:local)?rule (\w+):$", done.stdout, flags=re.MULTILINE)[1:]
-        found = set()
-        for rule, block in zip(blocks[::2], blocks[1::2], strict=True):
-            wildcards = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
-            # The rules that only name targets have no wildcards.
-            if wildcards:
-                found.add((rule, wildcards[1]))
-        assert bool(found) != ("Nothing to be done" in done.stdout)
-        return found
-
-    return jobs
-
-
-def of_model(experiment: str, model: str, seed: int, *, trained: bool = True) -> set[Job]:
-    """Return the jobs that make all files of a model, with or without the training."""
-    where = f"experiment={experiment}, model={model}, seed={seed}"
-    jobs = {("evaluate", where), ("extract_attention", where)}
-    if trained and model == "teacher":
-        jobs.add(("train_teacher", f"experiment={experiment}, seed={seed}"))
-    elif trained:
-        jobs.add(("train_student", f"experiment={experiment}, method={model}, seed={seed}"))
-    return jobs
-
-
-def report_of(experiment: str) -> set[Job]:
-    """Return the jobs that make table and figures."""
-    return {
-        ("render_table", f"experiment={experiment}"),
-        ("render_figures", f"experiment={experiment}"),
-    }
-
-
-def whole(experiment: str, models: list[tuple[str, int]]) -> set[Job]:
-    """Return the jobs of a whole experiment, save for its data."""
-    return report_of(experiment).union(*(of_model(experiment, *model) for model in models))
-
-
-def edit(file: Path, before: str, after: str) -> None:
-    """Replace a text that a file has once."""
-    text = file.read_text()
-    assert text.count(before) == 1
-    file.write_text(text.replace(before, after))
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
@@ -157,7 +67,7 @@ def test_all_artifacts(finished: Path) -> None:
         folder = finished / f"results/tiny/{model}/seed_{seed}"
         assert {path.name for path in folder.iterdir()} == set(MODEL_FILES)
     results = {path.name for path in (finished / "results/tiny").iterdir()}
-    assert results == {"teacher", *METHODS, "table.csv", "table.md", "figures"}
+    assert results == {"teacher", *METHODS, *REPORTS}
     assert {path.name for path in (finished / "results/data").iterdir()} == {
         f"{name}.{suffix}" for name in ("tiny", "pictures") for suffix in ("npz", "json")
     }
@@ -246,117 +156,17 @@ def test_nothing_to_be_done(finished: Path, snakemake: Snakemake) -> None:
     assert "Nothing to be done" in done.stdout
 
 
-def test_touched_files(tree: Path, plan: Callable[..., set[Job]]) -> None:
-    """Newer times on every file rerun nothing, as after a branch switch."""
-    for path in tree.rglob("*"):
-        # A folder of images is known by sizes and times: reading it would hold up each dry run.
-        if path.is_file() and not path.is_relative_to(tree / "my pictures"):
-            path.touch()
-    assert plan(tree, "all") == set()
-
-
-def test_comments_and_docstrings(tree: Path, plan: Callable[..., set[Job]]) -> None:
-    """Another comment, docstring or layout in the library reruns nothing."""
-    losses = tree / "workflow/scripts/distillation/losses.py"
-    lines = losses.read_text().splitlines()
-    assert lines[0].startswith('"""')
-    lines[0] = '"""Said in other words.'
-    losses.write_text("# A comment.\n\n" + "\n\n".join(lines[:1]) + "\n".join(["", *lines[1:], ""]))
-    compile(losses.read_text(), "losses.py", "exec")
-    assert plan(tree, "all") == set()
-
-
-def test_library_code(tree: Path, plan: Callable[..., set[Job]]) -> None:
-    """An edit in the losses trains and evaluates everything again, on the same data."""
-    edit(
-        tree / "workflow/scripts/distillation/losses.py",
-        "return features.square().sum(dim=1)",
-        "return features.square().sum(dim=1) * 1",
-    )
-    tiny = whole("tiny", MODELS)
-    assert plan(tree, "all") == tiny | whole("pictures", [("teacher", 0), ("at", 0)])
-
-
-def test_script_code(tree: Path, plan: Callable[..., set[Job]]) -> None:
-    """An edit in the script of the table makes the tables again and nothing else."""
-    script = tree / "workflow/scripts/render_table.py"
-    script.write_text(script.read_text() + "\nNEW = 1\n")
-    assert plan(tree, "all") == {
-        ("render_table", f"experiment={name}") for name in ("tiny", "pictures")
-    }
-
-
-def test_temperature(tree: Path, plan: Callable[..., set[Job]]) -> None:
-    """Another temperature for kd trains kd again, for both seeds, and what is made from it."""
-    overlay = "defaults: {methods: {kd: {temperature: 2}}}"
-    kd = of_model("tiny", "kd", 0) | of_model("tiny", "kd", 1)
-    assert plan(tree, "all", overlay=overlay) == kd | report_of("tiny")
-
-
-def test_swapped_values(tree: Path, plan: Callable[..., set[Job]]) -> None:
-    """Two numbers that change places are a change."""
-    overlay = "experiments: {tiny: {figures: {dpi: 64}, training: {epochs: 64, batch_size: 2}}}"
-    assert plan(tree, "tiny", overlay=overlay) == whole("tiny", MODELS)
-
-
-def test_dots_per_inch(tree: Path, plan: Callable[..., set[Job]]) -> None:
-    """Another resolution draws the figures again and nothing else."""
-    overlay = "experiments: {tiny: {figures: {dpi: 60}}}"
-    assert plan(tree, "tiny", overlay=overlay) == {("render_figures", "experiment=tiny")}
-
-
-def test_same_values(tree: Path, plan: Callable[..., set[Job]]) -> None:
-    """An overlay that says again what holds already, in any order of keys, reruns nothing."""
-    overlay = (
-        "defaults: {training: {weight_decay: 5.0e-4, momentum: 0.90}}\n"
-        "experiments: {tiny: {training: {padding: 1.0, epochs: 2}}}\n"
-        "data: {tiny: {seed: 0, image_size: 12}}\n"
-    )
-    assert plan(tree, "all", overlay=overlay) == set()
-
-
-def test_data(tree: Path, plan: Callable[..., set[Job]]) -> None:
-    """Another data set is prepared again, and all that is learnt from it, but no other."""
-    jobs = plan(tree, "all", overlay="data: {tiny: {clutter_pieces: 2}}")
-    assert jobs == whole("tiny", MODELS) | {("prepare_data", "data=tiny")}
-
-
-def test_added_method(tree: Path, plan: Callable[..., set[Job]]) -> None:
-    """A method that is added trains its own students, and no others again."""
-    overlay = (
-        "experiments:\n"
-        "  tiny:\n"
-        "    methods: {soft: {alpha: 0.5, temperature: 8, kl_reduction: batchmean}}\n"
-        "    students: [baseline, kd, at, at_kd, fading_at, soft]\n"
-    )
-    soft = of_model("tiny", "soft", 0) | of_model("tiny", "soft", 1)
-    assert plan(tree, "tiny", overlay=overlay) == soft | report_of("tiny")
-
-
-def test_teacher_of_each_seed(tree: Path, plan: Callable[..., set[Job]]) -> None:
-    """With per_seed, each seed has a teacher of its own; the first seed's stays as it is."""
-    jobs = plan(tree, "tiny", overlay="experiments: {tiny: {teacher: {per_seed: true}}}")
-    with_teacher = [method for method in METHODS if method != "baseline"]
-    expected = of_model("tiny", "teacher", 1) | report_of("tiny")
-    expected |= set().union(*(of_model("tiny", method, 1) for method in with_teacher))
-    # The baseline learns from no teacher, but is compared with one.
-    expected.add(("evaluate", "experiment=tiny, model=baseline, seed=1"))
-    assert jobs == expected
-
-
 def test_experiment_is_a_target(
     copy_project: Callable[[Path], Path], tmp_path: Path, plan: Callable[..., set[Job]]
 ) -> None:
     """The name of an experiment runs that one, whatever `run` lists."""
     folder = copy_project(tmp_path)
     jobs = plan(folder, "tiny", overlay="run: [digits]")
-    assert jobs == whole("tiny", MODELS) | {("prepare_data", "data=tiny")}
+    assert jobs == ALL_TINY | {Job("prepare_data", "tiny")}
     # The protocol of the paper has three seeds.
     students = [(method, seed) for method in METHODS[:-1] for seed in (0, 1, 2)]
     jobs = plan(folder, "cifar10", overlay="run: [digits]")
-    assert jobs == whole("cifar10", [("teacher", 0), *students]) | {
-        ("prepare_data", "data=cifar10")
-    }
+    assert jobs == whole("cifar10", [("teacher", 0), *students]) | {Job("prepare_data", "cifar10")}
 
 
 def test_cores_do_not_change_numbers(tree: Path, finished: Path, snakemake: Snakemake) -> None:
@@ -404,8 +214,7 @@ def test_truncated_image(tree: Path, snakemake: Snakemake, plan: Callable[..., s
     assert {path.name for path in (tree / "results/data").iterdir()} == {"tiny.npz", "tiny.json"}
     # Snakemake has the new digest of the folder on record by now; only that every file is asked
     # for keeps a run after the failure from calling the old table up to date.
-    models = whole("pictures", [("teacher", 0), ("at", 0)])
-    assert plan(tree, "all") == models | {("prepare_data", "data=pictures")}
+    assert plan(tree, "all") == ALL_PICTURES | {Job("prepare_data", "pictures")}
 
 
 def test_failed_training(tree: Path, snakemake: Snakemake, plan: Callable[..., set[Job]]) -> None:

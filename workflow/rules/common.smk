@@ -1,10 +1,10 @@
 """Helpers of the rules: paths, flags and digests. There are no rules here."""
 
+import hashlib
+import os
 import sys
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
-from stat import S_ISDIR
 
 SCRIPTS = Path(workflow.basedir) / "workflow/scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -35,20 +35,33 @@ def digest(script):
     return code.code_digest(SCRIPTS / script)
 
 
+def file_digest(path):
+    """Return the sha256 of a file's content, shortened to 16 digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 @cache
 def folder_digest(folder):
-    """Return a digest of names, sizes and times of the files in a folder of images.
+    """Return a digest of names and contents of all files in a folder of images.
 
-    Contents aren't read: a large folder would hold up every dry run.
+    It is kept under `.snakemake`, so that a large folder is read once and not at every dry run: as
+    long as no file has another size, time or place on the disk.
     """
-    entries = []
-    for path in sorted(Path(folder).rglob("*")):
-        status = path.stat()
-        if not S_ISDIR(status.st_mode):
-            entries.append(
-                (path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns)
-            )
-    return sha256(repr(entries).encode()).hexdigest()[:16]
+    files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+    names = [path.relative_to(folder).as_posix() for path in files]
+    states = [
+        (name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        for name, status in zip(names, (path.stat() for path in files))
+    ]
+    known = Path(".snakemake/folders", hashlib.sha256(repr(states).encode()).hexdigest()[:16])
+    if not known.exists():
+        contents = repr([*zip(names, map(file_digest, files))])
+        known.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = known.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(hashlib.sha256(contents.encode()).hexdigest()[:16])
+        unfinished.replace(known)
+    return known.read_text()
 
 
 def run_folder(experiment, model, seed):
@@ -84,13 +97,13 @@ def model_files(experiment, *names):
 def artifacts(experiment):
     """List all that an experiment makes: a failed rerun must leave nothing that looks finished."""
     data = f"results/data/{EXPERIMENTS[experiment]['data']}"
-    results = [f"results/{experiment}/{name}" for name in ("table.csv", "table.md", "figures")]
+    reports = ("table.csv", "table.md", "summary.json", "provenance.json", "figures")
     each = ("checkpoint.pt", "history.csv", "tensorboard", "metrics.json", "predictions.npz")
     return [
         f"{data}.npz",
         f"{data}.json",
         *model_files(experiment, *each, "attention.npz"),
-        *results,
+        *(f"results/{experiment}/{name}" for name in reports),
     ]
 
 
