@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 
 from distillation.data import Dataset, Split
 from jobs import OVERLAY, PICTURES, TINY, Job, Snakemake, planned
+from shell import ENVIRONMENT, ROOT
 
 # Results of floating-point sums may depend on the number of threads; one is the default of the
 # scripts as well.
@@ -61,9 +62,6 @@ def digits() -> Dataset:
     )
 
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
 @pytest.fixture(scope="session")
 def copy_project() -> Callable[[Path], Path]:
     """Return a function that copies what a run needs into a new folder and returns it.
@@ -87,17 +85,12 @@ def copy_project() -> Callable[[Path], Path]:
 @pytest.fixture(scope="session")
 def snakemake() -> Snakemake:
     """Return a function that runs `snakemake` with arguments in a folder."""
-    # The rules call plain `python`, which must be the one that runs the tests.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path}
-    # A profile of the user's own would change what runs.
-    environment.pop("SNAKEMAKE_PROFILE", None)
 
     def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments],
             cwd=folder,
-            env=environment,
+            env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -8,21 +8,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+from shell import README, ROOT, readme_commands
+
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
-
-
-def commands() -> list[str]:
-    """Return the command lines of README.md's shell blocks, continued lines joined."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", README, flags=re.M | re.S)
-    return str("".join(blocks)).replace("\\\n", " ").splitlines()
 
 
 def test_targets_of_make_exist():
     """Every make target that README.md shows is in the Makefile."""
     makefile = (ROOT / "Makefile").read_text()
-    targets = re.findall(r"^make (\w+)", "\n".join(commands()), flags=re.M)
+    targets = re.findall(r"^make (\w+)", "\n".join(readme_commands()), flags=re.M)
     assert {"all", "test"} <= set(targets)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.M)
@@ -35,7 +29,9 @@ def test_experiments_exist():
     assert {name.strip("`") for name in named} == set(CONFIG["experiments"])
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python workflow")])
+@pytest.mark.parametrize(
+    "command", [c for c in readme_commands() if c.startswith("python workflow")]
+)
 def test_steps_by_hand_have_these_flags(command: str):
     """A step that README.md runs by hand takes the flags that it is shown with."""
     _, script, *arguments = shlex.split(command)

@@ -2,10 +2,10 @@
 
 import csv
 import json
+import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from jobs import (
     report_of,
     whole,
 )
+from shell import readme_commands, run_in_shell
 
 pytestmark = pytest.mark.workflow
 
@@ -154,6 +155,7 @@ def test_nothing_to_be_done(finished: Path, snakemake: Snakemake) -> None:
     done = snakemake(finished, "--cores", "2", "all", "--configfile", TINY, PICTURES)
     assert done.returncode == 0
     assert "Nothing to be done" in done.stdout
+    assert "warning" not in done.stdout
 
 
 def test_experiment_is_a_target(
@@ -192,12 +194,7 @@ def test_command_by_hand(tree: Path, finished: Path, snakemake: Snakemake) -> No
     (command,) = (row[column] for row in rows if row[0] == f"{target}/history.csv")
     shutil.rmtree(tree / target)
     assert command.startswith("python workflow/scripts/train_student.py ")
-    subprocess.run(
-        ["bash", "-c", command.replace("python", sys.executable, 1)],
-        cwd=tree,
-        check=True,
-        capture_output=True,
-    )
+    run_in_shell(tree, command)
     assert_same_training(tree / target, finished / target)
 
 
@@ -229,6 +226,71 @@ def test_failed_training(tree: Path, snakemake: Snakemake, plan: Callable[..., s
     assert not (tree / "results/pictures/at/seed_0/checkpoint.pt").exists()
     expected = of_model("pictures", "at", 0) | report_of("pictures")
     assert plan(tree, "pictures", overlay=overlay) == expected
+
+
+def test_failed_teacher(tree: Path, snakemake: Snakemake, plan: Callable[..., set[Job]]) -> None:
+    """Nothing of an old teacher counts as fresh after a new one failed, whatever is asked then."""
+    overlay = "experiments: {pictures: {teacher: {training: {learning_rate: 0.05}}}}"
+    (tree / "change.yaml").write_text(overlay)
+    files = ["--configfile", TINY, PICTURES, "change.yaml"]
+    obstacle = tree / "resume/pictures/teacher"
+    shutil.rmtree(obstacle)
+    obstacle.write_text("A file where the training needs a folder.")
+    done = snakemake(tree, "--cores", "2", "all", *files)
+    assert done.returncode == 1
+    assert "train_teacher.py: error: " in done.stdout
+    assert plan(tree, "all", overlay=overlay) == ALL_PICTURES
+    # Back to the old number, too: the old teacher is gone.
+    assert plan(tree, "all") == ALL_PICTURES
+    obstacle.unlink()
+    (tree / "change.yaml").write_text(overlay)
+    done = snakemake(tree, "--cores", "2", "pictures", *files)
+    assert done.returncode == 0, done.stdout
+    provenance = json.loads((tree / "results/pictures/provenance.json").read_text())
+    for run in provenance["runs"]:
+        teacher = run["training"].get("teacher", run["training"])
+        assert teacher["arguments"]["learning_rate"] == 0.05
+    assert plan(tree, "all", overlay=overlay) == set()
+
+
+def test_removed_models(tree: Path, snakemake: Snakemake) -> None:
+    """Removed seeds and methods leave table and figures, and README's command names their files."""
+    (tree / "change.yaml").write_text("experiments: {tiny: {seeds: [0], students: [baseline, at]}}")
+    files = ["--configfile", TINY, PICTURES, "change.yaml"]
+    done = snakemake(tree, "--cores", "2", "all", *files)
+    assert done.returncode == 0, done.stdout
+    results = tree / "results/tiny"
+    assert set(json.loads((results / "summary.json").read_text())) == {"teacher", "baseline", "at"}
+    head = (results / "table.md").read_text().splitlines()[2]
+    assert head == "| | Teacher (n = 1) | Baseline (n = 1) | AT (n = 1) |"
+    figure = (results / "figures/accuracy.svg").read_text()
+    assert "AT" in figure
+    assert "KD" not in figure
+    kept = [results / model / "seed_0" for model in ("teacher", "baseline", "at")]
+    expected = {
+        path.relative_to(tree).as_posix()
+        for path in results.glob("*/seed_*/*")
+        if path.is_file() and path.parent not in kept
+    }
+    (command,) = (line for line in readme_commands() if "--list-untracked" in line)
+    said = run_in_shell(tree, command.replace(" all ", f" all {' '.join(files)} "))
+    assert set(said.splitlines()) == expected
+
+
+def test_other_versions(tree: Path, snakemake: Snakemake) -> None:
+    """A lock file that moved on is reported with the packages that results were made with."""
+    lock = tree / "requirements.lock"
+    text, count = re.subn(r"^torch==\S+", "torch==99.0", lock.read_text(), flags=re.M)
+    assert count == 1
+    lock.write_text(text)
+    done = snakemake(tree, "--cores", "1", "all", "--configfile", TINY, PICTURES)
+    assert "Nothing to be done" in done.stdout
+    said = [line for line in done.stdout.splitlines() if line.startswith("warning: ")]
+    assert [line.split()[3] for line in said] == ["tiny", "pictures"]
+    for line in said:
+        assert f"torch {version('torch')} (the lock has 99.0)" in line
+        assert "numpy" not in line
+        assert "--forceall" in line
 
 
 def test_odd_title(tree: Path, snakemake: Snakemake) -> None:
