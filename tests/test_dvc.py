@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,16 @@ def recorded(
     for name in (".gitignore", ".dvcignore", "dvc.yaml"):
         shutil.copy2(ROOT / name, folder / name)
     (folder / ".dvc").mkdir()
-    for name in ("config", ".gitignore"):
-        shutil.copy2(ROOT / ".dvc" / name, folder / ".dvc" / name)
+    shutil.copy2(ROOT / ".dvc/.gitignore", folder / ".dvc/.gitignore")
+    # Without the remotes that the user of this copy may have named.
+    settings = ConfigParser()
+    settings.read(ROOT / ".dvc/config")
+    settings.remove_option("core", "remote")
+    for name in settings.sections():
+        if name.startswith("'remote"):
+            settings.remove_section(name)
+    with (folder / ".dvc/config").open("w") as file:
+        settings.write(file)
     write_config(folder / "config.yaml")
     run_in_shell(
         folder, "git init --quiet --initial-branch main && git add . && git commit -qm new"

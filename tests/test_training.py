@@ -90,14 +90,16 @@ def train(
     resume: Path | None = None,
     fingerprint: str = "this run",
     report: Callable[[str], None] | None = None,
+    stop_asked: Callable[[], bool] = lambda: False,
 ) -> tuple[WideResNet, list[Row]]:
     """Train a network as `fit` does, with defaults, and return it with its history."""
     model = model or network()
     if weights.needs_teacher and teacher is None:
         teacher = teacher_network()
     history = fit(
-        model, dataset, protocol, weights, teacher, seed, resume, fingerprint, report or [].append
-    )
+        model, dataset, protocol, weights, teacher, seed, resume, fingerprint,
+        report or [].append, stop_asked,
+    )  # fmt: skip
     return model, history
 
 
@@ -481,6 +483,29 @@ def test_run_interrupted_before_its_state_is_kept_repeats_the_epoch(digits, tmp_
     resumed = train(digits, resume=resume, report=lines.append)
     assert_same_run(resumed, train(digits))
     assert lines[0] == f"going on after epoch 2, from {resume}"
+
+
+@pytest.mark.parametrize("questions", [1, 2, STEPS, STEPS + 1, STEPS + 2, 3 * STEPS])
+def test_run_that_was_asked_to_stop_ends_the_same(digits, tmp_path, questions):
+    """A run stopped after any step, within an epoch or at its end, goes on to the same bits."""
+    resume = tmp_path / "resume.pt"
+    asked = iter(range(1, questions + 1))
+    with pytest.raises(KeyboardInterrupt, match=r"(in|after) epoch \d of 4"):
+        train(digits, weights=AT_KD, resume=resume, stop_asked=lambda: next(asked) == questions)
+    lines: list[str] = []
+    resumed = train(digits, weights=AT_KD, resume=resume, report=lines.append)
+    assert lines[0].startswith("going on after epoch ")
+    assert_same_run(resumed, train(digits, weights=AT_KD))
+
+
+def test_momentum_is_forgotten_once_where_a_run_stopped(digits, tmp_path):
+    """A stop in the epoch of a milestone doesn't forget the momentum a second time."""
+    protocol = replace(PROTOCOL, schedule="step", milestones=[2], reset_momentum=True)
+    resume = tmp_path / "resume.pt"
+    asked = iter([False] * (STEPS + 2) + [True])
+    with pytest.raises(KeyboardInterrupt, match="in epoch 2 of 4, after step 2"):
+        train(digits, protocol, resume=resume, stop_asked=lambda: next(asked))
+    assert_same_run(train(digits, protocol, resume=resume), train(digits, protocol))
 
 
 def test_finished_run_is_not_trained_again(digits, tmp_path):

@@ -61,9 +61,11 @@ def picked(kind: type[T], arguments: argparse.Namespace) -> T:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run `main`; end a user's mistake with one line on stderr and status 1, no traceback."""
+    """Run `main`; end a mistake or a stop with one line on stderr and status 1, no traceback."""
+    script = sys.argv[0].rpartition("/")[2]
     try:
         main()
     except (ValueError, OSError, FloatingPointError) as error:
-        message = " ".join(str(error).split())
-        sys.exit(f"{sys.argv[0].rpartition('/')[2]}: error: {message}")
+        sys.exit(f"{script}: error: {' '.join(str(error).split())}")
+    except KeyboardInterrupt as stop:
+        sys.exit(f"{script}: stopped{f' {stop}' if str(stop) else ''}")

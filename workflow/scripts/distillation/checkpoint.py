@@ -1,5 +1,6 @@
 """Checkpoints that describe themselves, read without running anything in them."""
 
+import io
 import pickle
 import warnings
 import zipfile
@@ -29,8 +30,7 @@ def save_checkpoint(
         "class_names": dataset.class_names,
         "provenance": provenance,
     }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    save_plain(path, content)
 
 
 def load_checkpoint(path: Path, dataset: Dataset, device: torch.device) -> tuple[WideResNet, dict]:
@@ -58,6 +58,19 @@ def load_checkpoint(path: Path, dataset: Dataset, device: torch.device) -> tuple
             f"but the data has {dataset.channels}"
         )
     return model.eval().to(device, memory_format=torch.channels_last), content  # type: ignore[call-overload]
+
+
+def save_plain(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors, numbers and text in torch's format, whole or not at all.
+
+    Raises:
+        OSError: there is no room, or no right to write.
+    """
+    # By way of memory: torch's own writer doesn't say why it can't write.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_plain(path: Path) -> Any:

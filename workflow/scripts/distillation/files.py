@@ -1,5 +1,6 @@
 """Write files and folders whole or not at all."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        raise named(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -39,5 +42,37 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         temporary.replace(path)
+    except OSError as error:
+        raise named(error, path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def named(error: OSError, path: Path) -> OSError:
+    """Return the error with the file that could not be written, which a full disk doesn't name."""
+    known = error.filename or error.errno is None
+    return error if known else OSError(error.errno, error.strerror, str(path))
+
+
+@contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process, however it ends; the folder is made.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    existed = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / ".lock"
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{folder}: another run is writing there; allowed: one") from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            # Where the run left nothing, it leaves no folder either.
+            if not existed and not any(folder.iterdir()):
+                folder.rmdir()

@@ -2,7 +2,10 @@
 
 import argparse
 import csv
+import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -13,7 +16,7 @@ from distillation.arguments import LARGEST_SEED, number, picked
 from distillation.checkpoint import load_checkpoint, save_checkpoint
 from distillation.data import Dataset, read_dataset
 from distillation.device import describe_device, prepare_device
-from distillation.files import replacing, replacing_folder
+from distillation.files import only_run_in, replacing, replacing_folder
 from distillation.models import GammaInit, WideResNet, count_parameters, initialise
 from distillation.provenance import PACKAGES, describe_step, fingerprint
 from distillation.training import Protocol, Row, Schedule, Weights, fit
@@ -94,7 +97,7 @@ def train_and_save(arguments: argparse.Namespace, weights: Weights, teacher: Pat
     """Train a network as the arguments say and write checkpoint, history and events.
 
     Raises:
-        ValueError, FileNotFoundError, FloatingPointError: see the functions called.
+        ValueError, OSError, FloatingPointError, KeyboardInterrupt: see the functions called.
     """
     dataset, device = prepare_run(arguments)
     provenance = describe_step(
@@ -119,16 +122,39 @@ def train_and_save(arguments: argparse.Namespace, weights: Weights, teacher: Pat
         f"WRN-{arguments.depth}-{arguments.width}, {count_parameters(model):,} parameters, "
         f"{len(dataset.train.labels):,} images, {arguments.device}, {arguments.threads} thread(s)"
     )
-    history = fit(
-        model, on_device, protocol, weights, teacher_model, arguments.seed,
-        arguments.resume, fingerprint(provenance), report,
-    )  # fmt: skip
-    save_checkpoint(arguments.checkpoint, model, dataset, provenance)
-    write_history(arguments.history, history)
-    if arguments.tensorboard:
-        write_events(arguments.tensorboard, history)
-    if arguments.resume:
-        arguments.resume.unlink(missing_ok=True)
+    with only_run_in(arguments.checkpoint.parent), stop_at_signals() as stop_asked:
+        history = fit(
+            model, on_device, protocol, weights, teacher_model, arguments.seed,
+            arguments.resume, fingerprint(provenance), report, stop_asked,
+        )  # fmt: skip
+        save_checkpoint(arguments.checkpoint, model, dataset, provenance)
+        write_history(arguments.history, history)
+        if arguments.tensorboard:
+            write_events(arguments.tensorboard, history)
+        if arguments.resume:
+            arguments.resume.unlink(missing_ok=True)
+
+
+@contextmanager
+def stop_at_signals() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM and SIGINT into a wish to stop; yield the function that tells whether there is.
+
+    A signal that the process was told to ignore (nohup) stays ignored.
+    """
+    received = []
+    numbers = [
+        number for number in (signal.SIGTERM, signal.SIGINT)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]  # fmt: skip
+    before = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in numbers
+    }
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def write_history(path: Path, history: list[Row]) -> None:

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distillation.checkpoint import load_plain
+from distillation.checkpoint import load_plain, save_plain
 from distillation.data import Dataset, epoch_generator, training_batches
 from distillation.evaluation import predict, top_k_accuracy
-from distillation.files import replacing
 from distillation.losses import (
     ATMode,
     Collapse,
@@ -136,6 +136,28 @@ def objective(
     return total, terms
 
 
+@dataclass
+class EpochSums:
+    """What an epoch has measured so far; the state of a run that stops within one has it too.
+
+    `terms` are sums over images, in float64, on the device; `totals` the losses of all steps.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    learning_rate: float = 0.0
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    totals: list[Tensor] = field(default_factory=list)
+
+    def add(self, count: int, terms: dict[str, Tensor]) -> None:
+        """Add the terms of a step, means over `count` images; `loss` is the total."""
+        self.steps += 1
+        # Summed on the device and read once an epoch: reading would wait for each step.
+        self.totals.append(terms["loss"].detach())
+        for name, term in terms.items():
+            self.terms[name] = self.terms.get(name, 0) + term.detach().double() * count
+
+
 def fit(
     model: WideResNet,
     dataset: Dataset,
@@ -146,11 +168,13 @@ def fit(
     resume: Path | None,
     fingerprint: str,
     report: Callable[[str], None],
+    stop_asked: Callable[[], bool] = lambda: False,
 ) -> list[Row]:
     """Train `model` in place and return one row per epoch.
 
-    Teacher and student see the same views of each image. After every epoch the state goes to
-    `resume`, from where a run with the same `fingerprint` goes on.
+    Teacher and student see the same views of each image. After every epoch, and when it is asked to
+    stop within one, the state goes to `resume`, from where a run with the same `fingerprint` goes
+    on and ends with the same bits.
 
     Args:
         model: the network, on the device of `dataset`.
@@ -163,6 +187,7 @@ def fit(
         resume: where the state is kept between epochs; None keeps none.
         fingerprint: identifies arguments, data and code of the run.
         report: takes one line per epoch.
+        stop_asked: asked after each step whether to stop.
 
     Returns:
         Rows with epoch, learning_rate and beta of its last step, loss (the total), the terms of
@@ -172,6 +197,7 @@ def fit(
     Raises:
         ValueError: the weights need a teacher and there is none.
         FloatingPointError: a loss isn't finite.
+        KeyboardInterrupt: `stop_asked` said yes, and the state is kept.
     """
     if weights.needs_teacher and teacher is None:
         raise ValueError("alpha or beta is above 0, but there is no teacher")
@@ -182,19 +208,35 @@ def fit(
         nesterov=protocol.nesterov,
         weight_decay=protocol.weight_decay,
     )
-    history = restore(resume, fingerprint, model, optimizer, report) if resume else []
+    history, sums = [], EpochSums()
+    if resume:
+        history, sums = restore(resume, fingerprint, model, optimizer, report)
     for epoch in range(len(history) + 1, protocol.epochs + 1):
-        if protocol.schedule == "step" and protocol.reset_momentum and epoch in protocol.milestones:
+        drops = protocol.schedule == "step" and epoch in protocol.milestones
+        if drops and protocol.reset_momentum and not sums.steps:
             optimizer.state.clear()
-        started = time.perf_counter()
-        row = train_epoch(model, dataset, protocol, weights, teacher, seed, epoch, optimizer)
+        started = time.perf_counter() - sums.seconds
+        for _ in train_epoch(
+            model, dataset, protocol, weights, teacher, seed, epoch, optimizer, sums
+        ):
+            if stop_asked():
+                sums.seconds = time.perf_counter() - started
+                if resume:
+                    store(resume, fingerprint, model, optimizer, history, sums)
+                raise KeyboardInterrupt(
+                    f"in epoch {epoch} of {protocol.epochs}, after step {sums.steps}"
+                )
         seconds = time.perf_counter() - started
+        row = epoch_row(sums, epoch, beta_of_epoch(weights, epoch, protocol.epochs), dataset)
         row |= measure_test_split(model, dataset)
         row |= {"seconds": seconds, "images_per_second": len(dataset.train.labels) / seconds}
         history.append(row)
         report(progress_line(history, protocol.epochs))
+        sums = EpochSums()
         if resume:
-            store(resume, fingerprint, model, optimizer, history)
+            store(resume, fingerprint, model, optimizer, history, sums)
+        if stop_asked():
+            raise KeyboardInterrupt(f"after epoch {epoch} of {protocol.epochs}")
     return history
 
 
@@ -207,26 +249,20 @@ def train_epoch(
     seed: int,
     epoch: int,
     optimizer: torch.optim.SGD,
-) -> Row:
-    """Train `model` in place for one epoch (counted from 1) and return what it measured.
-
-    Raises:
-        FloatingPointError: a loss isn't finite.
-    """
-    count = len(dataset.train.labels)
-    steps = math.ceil(count / protocol.batch_size)
-    rate, beta = 0.0, beta_of_epoch(weights, epoch, protocol.epochs)
-    sums: dict[str, Tensor] = {}
-    totals = []
+    sums: EpochSums,
+) -> Iterator[None]:
+    """Train `model` for the rest of an epoch (from 1), adding to `sums`; yield after each step."""
+    steps = math.ceil(len(dataset.train.labels) / protocol.batch_size)
+    beta = beta_of_epoch(weights, epoch, protocol.epochs)
     model.train()
     batches = training_batches(
         dataset, protocol.batch_size, protocol.padding, protocol.flip, epoch_generator(seed, epoch)
     )
-    for step, (images, labels) in enumerate(batches):
-        progress = ((epoch - 1) * steps + step + 0.5) / (protocol.epochs * steps)
-        rate = learning_rate(protocol, epoch, progress)
+    for images, labels in islice(batches, sums.steps, None):
+        progress = ((epoch - 1) * steps + sums.steps + 0.5) / (protocol.epochs * steps)
+        sums.learning_rate = learning_rate(protocol, epoch, progress)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = sums.learning_rate
         teacher_outputs = None
         if weights.needs_teacher and teacher is not None:
             with torch.inference_mode():
@@ -236,14 +272,20 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         optimizer.step()
-        # Summed on the device and read once an epoch: reading would wait for each step.
-        totals.append(total.detach())
         correct = (logits.argmax(dim=1) == labels).double().mean()
-        for name, term in {"loss": total, **terms, "train_accuracy": correct}.items():
-            sums[name] = sums.get(name, 0) + term.detach().double() * len(labels)
-    check_finite(totals, epoch)
-    means = {name: (total / count).item() for name, total in sums.items()}
-    return {"epoch": epoch, "learning_rate": rate, "beta": beta, **means}
+        sums.add(len(labels), {"loss": total, **terms, "train_accuracy": correct})
+        yield
+
+
+def epoch_row(sums: EpochSums, epoch: int, beta: float, dataset: Dataset) -> Row:
+    """Return what an epoch measured, means over its images.
+
+    Raises:
+        FloatingPointError: a loss isn't finite.
+    """
+    check_finite(sums.totals, epoch)
+    means = {name: (term / len(dataset.train.labels)).item() for name, term in sums.terms.items()}
+    return {"epoch": epoch, "learning_rate": sums.learning_rate, "beta": beta, **means}
 
 
 def check_finite(totals: list[Tensor], epoch: int) -> None:
@@ -287,17 +329,22 @@ def progress_line(history: list[Row], epochs: int) -> str:
 
 
 def store(
-    path: Path, fingerprint: str, model: WideResNet, optimizer: torch.optim.SGD, history: list[Row]
+    path: Path,
+    fingerprint: str,
+    model: WideResNet,
+    optimizer: torch.optim.SGD,
+    history: list[Row],
+    sums: EpochSums,
 ) -> None:
-    """Write the state after an epoch, whole or not at all."""
+    """Write the state after an epoch, or within one, whole or not at all."""
     content: dict[str, Any] = {
         "fingerprint": fingerprint,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "history": history,
+        "sums": vars(sums),
     }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    save_plain(path, content)
 
 
 def restore(
@@ -306,14 +353,14 @@ def restore(
     model: WideResNet,
     optimizer: torch.optim.SGD,
     report: Callable[[str], None],
-) -> list[Row]:
-    """Load the state of an unfinished run of the same fingerprint and return its history.
+) -> tuple[list[Row], EpochSums]:
+    """Load the state of an unfinished run of the same fingerprint; return its history and sums.
 
     A state that can't be read or belongs to another run is renamed to `<name>.unused`, said so,
     and the run starts anew.
     """
     if not path.is_file():
-        return []
+        return [], EpochSums()
     try:
         content = load_plain(path)
         if content["fingerprint"] != fingerprint:
@@ -322,8 +369,10 @@ def restore(
         aside = path.with_name(f"{path.name}.unused")
         path.replace(aside)
         report(f"{path} isn't used ({error}); kept as {aside}; starting at epoch 1")
-        return []
+        return [], EpochSums()
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
-    report(f"going on after epoch {len(content['history'])}, from {path}")
-    return content["history"]
+    sums = EpochSums(**content["sums"])
+    within = f" and step {sums.steps} of the next" if sums.steps else ""
+    report(f"going on after epoch {len(content['history'])}{within}, from {path}")
+    return content["history"], sums

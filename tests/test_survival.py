@@ -1,0 +1,240 @@
+"""What a run survives: signals at any moment, a full disk, a folder that can't be written to."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs import TINY, Snakemake
+from shell import ENVIRONMENT, ROOT
+
+pytestmark = pytest.mark.workflow
+
+SCRIPTS = ROOT / "workflow/scripts"
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGKILL]
+PROTOCOL = [
+    *("--depth", "10", "--width", "1", "--batch-size", "32", "--schedule", "one_cycle"),
+    *("--learning-rate", "0.1", "--momentum", "0.9", "--weight-decay", "5e-4", "--padding", "1"),
+    *("--gamma-init", "ones", "--seed", "0", "--device", "cpu"),
+]
+AT_KD = ["--alpha", "0.9", "--temperature", "4", "--beta", "100"]
+
+
+def training(finished: Path, script: str, epochs: int = 12) -> list[str]:
+    """Return the command line of a training of some seconds on the tiny data."""
+    results = finished / "results"
+    teacher = ["--teacher", str(results / "tiny/teacher/seed_0/checkpoint.pt"), *AT_KD]
+    return [
+        *(sys.executable, str(SCRIPTS / script), "--data", str(results / "data/tiny.npz")),
+        *("--epochs", str(epochs), *PROTOCOL, *(teacher if script == "train_student.py" else [])),
+        *("--checkpoint", "out/checkpoint.pt", "--history", "out/history.csv"),
+        *("--tensorboard", "out/tensorboard", "--resume", "resume/state.pt"),
+    ]
+
+
+def start(command: list[str], folder: Path) -> subprocess.Popen[str]:
+    """Start a command in a folder, in a session of its own, as a terminal does."""
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        command, cwd=folder, env=ENVIRONMENT, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def interrupt(
+    command: list[str], folder: Path, number: signal.Signals, delay: float, after: str
+) -> tuple[int, str]:
+    """Send a signal to all of a command's processes; return its status and what stderr has.
+
+    The signal comes `delay` seconds after the first line that has the text `after`; a command that
+    ended before is left alone.
+    """
+    with start(command, folder) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if after in line:
+                break
+        try:
+            process.wait(timeout=delay)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, number)
+        _, error = process.communicate()
+        return process.returncode, error
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder to its end."""
+    with start(command, folder) as process:
+        output, error = process.communicate()
+        return subprocess.CompletedProcess(command, process.returncode, output, error)
+
+
+def assert_same_files(folder: Path, expected: Path) -> None:
+    """Assert that two trainings left the same bytes, save for the times in their histories."""
+    assert (folder / "checkpoint.pt").read_bytes() == (expected / "checkpoint.pt").read_bytes()
+    # The last two columns are seconds and images per second.
+    rows = [
+        [line.split(",")[:-2] for line in (each / "history.csv").read_text().splitlines()]
+        for each in (folder, expected)
+    ]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("script", ["train_teacher.py", "train_student.py"])
+def test_stopped_at_random_moments(finished: Path, tmp_path: Path, script: str) -> None:
+    """A training that TERM, INT and KILL hit ten times ends with the bytes of one left alone."""
+    command = training(finished, script)
+    moments = random.Random(script)  # noqa: S311 no secret
+    with ThreadPoolExecutor() as pool:
+        alone = pool.submit(run, command, tmp_path / "alone")
+        outcomes = []
+        for turn in range(10):
+            number = SIGNALS[turn % len(SIGNALS)]
+            # Every fifth time it may be hit while it starts, before its first line.
+            after = "" if turn % 5 == 4 else "parameters"
+            delay = moments.uniform(0, 0.7)
+            outcomes.append(interrupt(command, tmp_path / "hit", number, delay, after))
+        assert alone.result().returncode == 0
+    # Some came too late or too early; most hit the training itself.
+    stopped = [error for status, error in outcomes if status == 1]
+    assert len(stopped) >= 3, outcomes
+    for error in stopped:
+        assert re.fullmatch(
+            rf"{script}: stopped (in|after) epoch \d+ of 12(, after step \d+)?\n", error
+        )
+    assert sum(status == -signal.SIGKILL for status, _ in outcomes) >= 2, outcomes
+    last = run(command, tmp_path / "hit")
+    assert last.returncode == 0, last.stderr
+    assert_same_files(tmp_path / "hit/out", tmp_path / "alone/out")
+    # Nothing is left of what it was kept going by.
+    assert not list((tmp_path / "hit/resume").iterdir())
+    assert {path.name for path in (tmp_path / "hit/out").iterdir()} == {
+        "checkpoint.pt",
+        "history.csv",
+        "tensorboard",
+    }
+
+
+def test_stopped_inside_snakemake(finished: Path, tmp_path: Path, snakemake: Snakemake) -> None:
+    """Ctrl-C and KILL of the whole workflow cost no more than the epoch that they hit."""
+    target = "results/tiny/at_kd/seed_0"
+    overlay = yaml.safe_dump({"experiments": {"tiny": {"student": {"training": {"epochs": 12}}}}})
+    trees = [shutil.copytree(finished, tmp_path / name) for name in ("hit", "alone")]
+    for tree in trees:
+        (tree / "change.yaml").write_text(overlay)
+    arguments = [
+        *("--cores", "1", f"{target}/checkpoint.pt", "--configfile", TINY, "change.yaml"),
+    ]
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    for number in (signal.SIGINT, signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+        status, _ = interrupt(command, trees[0], number, 0.2, "epoch ")
+        assert status != 0
+        unlocked = snakemake(trees[0], "--unlock", "all", "--configfile", TINY, "change.yaml")
+        assert unlocked.returncode == 0, unlocked.stdout
+    for tree in trees:
+        done = snakemake(tree, *arguments)
+        assert done.returncode == 0, done.stdout
+    log = (trees[0] / "logs/train_student/tiny/at_kd/seed_0.log").read_text()
+    assert "going on after epoch" in log
+    assert_same_files(trees[0] / target, trees[1] / target)
+
+
+def test_second_run_is_refused(finished: Path, tmp_path: Path) -> None:
+    """While a training writes to a folder, another one that would is refused at once."""
+    command = training(finished, "train_teacher.py", epochs=30)
+    with start(command, tmp_path) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        second = run(command, tmp_path)
+        assert second.returncode == 1
+        assert second.stderr == (
+            "train_teacher.py: error: out: another run is writing there; allowed: one\n"
+        )
+        assert first.poll() is None
+        first.communicate()
+        assert first.returncode == 0
+    assert (tmp_path / "out/checkpoint.pt").is_file()
+
+
+def namespaces_work() -> bool:
+    """Return whether this user may mount a file system for one process."""
+    probe = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return (
+        shutil.which("unshare") is not None
+        and not subprocess.run(probe, check=False, capture_output=True).returncode
+    )
+
+
+# A small disk, a disk that can't be written to, and a limit on the size of each file.
+DISKS = {
+    "full": "mount -t tmpfs -o size=24k tmpfs disk",
+    "read-only": "mount -t tmpfs -o ro tmpfs disk",
+    "quota": "ulimit -f 8",
+}
+SAYS = {"full": "No space left", "read-only": "Read-only file system", "quota": "File too large"}
+
+
+def steps(finished: Path) -> dict[str, list[str]]:
+    """Return a command line of each step, on the finished run, with outputs in `disk`."""
+    results = finished / "results"
+    model = results / "tiny/at/seed_0"
+    network = ["--data", str(results / "data/tiny.npz"), "--device", "cpu"]
+    network += ["--checkpoint", str(model / "checkpoint.pt")]
+    files = [str(model / name) for name in ("metrics.json", "history.csv", "attention.npz")]
+    teacher = [file.replace("tiny/at/", "tiny/teacher/") for file in files]
+    digits = yaml.safe_load((ROOT / TINY).read_text())["data"]["tiny"]
+    train = " ".join(training(finished, "train_teacher.py")[2:]).replace("out/", "disk/")
+    commands = {
+        "prepare_data.py": [
+            *("--archive", "disk/a.npz", "--description", "disk/a.json"),
+            *(text for name, value in digits.items()
+              for text in (f"--{name.replace('_', '-')}", str(value))),
+        ],
+        "train_teacher.py": train.replace("resume/", "disk/").split(),
+        "evaluate.py": [
+            *(*network, "--metrics", "disk/m.json", "--predictions", "disk/p.npz"),
+            *("--batch-size", "128"),
+        ],
+        "extract_attention.py": [
+            *(*network, "--attention", "disk/a.npz", "--images-per-class", "2", "--seed", "0"),
+        ],
+        "render_figures.py": [
+            *("--title", "x", "--figures", "disk/figures", "--dpi", "50"),
+            *("--style", str(SCRIPTS / "figures.mplstyle")),
+            *("--run", "teacher", "0", *teacher, "--run", "at", "0", *files),
+        ],
+    }  # fmt: skip
+    return {
+        script: [sys.executable, str(SCRIPTS / script), *arguments]
+        for script, arguments in commands.items()
+    }
+
+
+@pytest.mark.parametrize("disk", DISKS)
+@pytest.mark.parametrize(
+    "script",
+    ["prepare_data.py", "train_teacher.py", "evaluate.py", "extract_attention.py",
+     "render_figures.py"],
+)  # fmt: skip
+def test_disk(finished: Path, tmp_path: Path, script: str, disk: str) -> None:
+    """A step that can't write says so in one line, and leaves nothing half-written."""
+    if disk != "quota" and not namespaces_work():
+        pytest.skip("no file system can be mounted here")
+    namespace = [] if disk == "quota" else ["unshare", "--map-root-user", "--mount"]
+    (tmp_path / "disk").mkdir()
+    inside = f'{DISKS[disk]} && "$@"; status=$?; find disk -mindepth 1; exit $status'
+    done = run([*namespace, "bash", "-c", inside, "bash", *steps(finished)[script]], tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{script}: error: ")
+    assert SAYS[disk] in line
+    assert "disk/" in line
+    assert not [text for text in done.stdout.splitlines() if text.startswith("disk/")]
