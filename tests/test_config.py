@@ -14,6 +14,7 @@ import yaml
 from snakemake.utils import update_config
 
 import render_figures
+from distillation.engine import Precision
 from distillation.image_folder import Fit
 from distillation.losses import ATMode, Collapse, KLReduction
 from distillation.models import GammaInit
@@ -460,6 +461,7 @@ def test_choices_are_those_of_the_code() -> None:
         "at_mode": ATMode,
         "collapse": Collapse,
         "fit": Fit,
+        "precision": Precision,
     }
     enums = {
         path.rpartition(".")[2]: value["enum"]

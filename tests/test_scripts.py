@@ -450,41 +450,6 @@ def test_figures(chain: Path) -> None:
         assert "</svg>" in (chain / "figures" / f"{name}.svg").read_text()
 
 
-def test_killed_training_goes_on(run_script: RunScript, chain: Path, tmp_path: Path) -> None:
-    """A training that was killed leaves no checkpoint; run again, it ends as if never stopped."""
-    command = [
-        *("--data", str(chain / "data/digits.npz"), *flags(TRAINING | {"epochs": 8})),
-        *outputs_of_training("out"),
-    ]
-    script = str(SCRIPTS / "train_teacher.py")
-    with subprocess.Popen(
-        [sys.executable, script, *command], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            # The second line of progress is printed after the first epoch's state was written.
-            if "epoch   2/8" in line:
-                break
-        process.kill()
-    assert not (tmp_path / "out").exists()
-    assert (tmp_path / "resume/out.pt").is_file()
-
-    again = run_script(tmp_path, "train_teacher.py", *command)
-    assert again.returncode == 0
-    assert "going on after epoch" in again.stdout
-    assert not (tmp_path / "resume/out.pt").exists()
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    assert run_script(whole, "train_teacher.py", *command).returncode == 0
-    states = [
-        torch.load(folder / "out/checkpoint.pt", weights_only=True)["state"]
-        for folder in (tmp_path, whole)
-    ]
-    assert states[0].keys() == states[1].keys()
-    for name, tensor in states[0].items():
-        assert torch.equal(tensor, states[1][name]), name
-
-
 @pytest.fixture(scope="module")
 def spoilt(chain: Path, run_script: RunScript, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of inputs that are wrong in one way each."""

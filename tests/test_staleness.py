@@ -207,6 +207,14 @@ EDITS = {
         of("train_teacher", "train_student", "evaluate", "extract_attention") | REPORTS,
         "defaults: {threads: 2}",
     ),
+    "precision": Edit(
+        of("train_teacher", "train_student", "evaluate", "extract_attention") | REPORTS,
+        "defaults: {precision: bfloat16}",
+    ),
+    "compiling": Edit(
+        of("train_teacher", "train_student", "evaluate", "extract_attention") | REPORTS,
+        "experiments: {tiny: {compile: on}}",
+    ),
     # Data.
     "clutter of the digits": Edit(
         ALL_TINY | {Job("prepare_data", "tiny")}, "data: {tiny: {clutter_pieces: 2}}"

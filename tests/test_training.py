@@ -328,7 +328,8 @@ def test_training_equals_a_textbook_loop(digits, weights, reset_momentum, nester
     model, history = train(digits, protocol, weights, teacher=teacher)
     expected, losses = textbook(digits, protocol, weights, teacher, 0)
     torch.testing.assert_close(model.eval().state_dict(), expected.state_dict())
-    assert [row["loss"] for row in history] == pytest.approx(losses)
+    # The fused optimizer rounds in another order than the plain one.
+    assert [row["loss"] for row in history] == pytest.approx(losses, rel=1e-5)
 
 
 def test_momentum_is_forgotten_only_where_asked(digits):

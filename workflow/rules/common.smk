@@ -143,11 +143,15 @@ def training_flags(experiment, role, model, seed):
     settings = EXPERIMENTS[experiment]
     network = settings[role]
     state = {"seed": seed, "resume": f"resume/{experiment}/{model}/seed_{seed}.pt"}
+    # YAML reads on and off as true and false.
+    compile_ = {True: "on", False: "off"}.get(settings["compile"], settings["compile"])
+    engine = {"precision": settings["precision"], "compile": compile_}
     training = merged(settings["training"], network["training"])
     return flags(
         {"depth": network["depth"], "width": network["width"]}
         | training
         | machine(experiment)
+        | engine
         | state
     )
 

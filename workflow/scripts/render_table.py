@@ -162,6 +162,7 @@ def format_markdown(runs: list[Run], title: str) -> str:
         f"Mean ± standard deviation over n seeds. Last epoch, never the best. Epochs: {epochs}. "
         f"Test images: {runs[0].metrics['images']:,}. "
         f"Trained on: {listed(run.training['hardware'] for run in runs)}. "
+        f"Precision {listed(run.training['engine']['precision'] for run in runs)}. "
         f"torch {listed(run.training['packages']['torch'] for run in runs)}. "
         f"Data sha256 {runs[0].training['data_sha256'][:12]}. "
         f"Commit {listed(commit(run.training) for run in runs)}.",

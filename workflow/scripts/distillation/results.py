@@ -71,8 +71,8 @@ def read_run(model: str, seed: str, metrics: str, history: str) -> Run:
     missing = [name for name in METRICS if not isinstance(content, dict) or name not in content]
     if missing:
         raise ValueError(f"{metrics}: lacks {', '.join(missing)}; evaluate.py writes them")
-    for step in ("provenance", "training_provenance"):
-        missing = [name for name in PROVENANCE if name not in content[step]]
+    for step, more in (("provenance", ()), ("training_provenance", ("engine",))):
+        missing = [name for name in (*PROVENANCE, *more) if name not in content[step]]
         if missing:
             raise ValueError(f"{metrics}: {step} lacks {', '.join(missing)}")
     try:
@@ -122,9 +122,9 @@ def check_one_experiment(runs: list[Run]) -> None:
 
 
 def decisive(provenance: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return what the config, the code and the data gave to a step, by name."""
+    """Return what config, code, data and engine (of a training) gave to a step, by name."""
     found = provenance["arguments"] | {
-        name: provenance[name] for name in ("code_digest", "data_sha256")
+        name: provenance.get(name) for name in ("code_digest", "data_sha256", "engine")
     }
     return {name: value for name, value in found.items() if name not in leave_out}
 

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
@@ -16,8 +16,15 @@ from distillation.arguments import LARGEST_SEED, number, picked
 from distillation.checkpoint import load_checkpoint, save_checkpoint
 from distillation.data import Dataset, read_dataset
 from distillation.device import describe_device, prepare_device
+from distillation.engine import Compile, Precision, pick_engine
 from distillation.files import only_run_in, replacing, replacing_folder
-from distillation.models import GammaInit, WideResNet, count_parameters, initialise
+from distillation.models import (
+    GammaInit,
+    WideResNet,
+    count_multiply_accumulates,
+    count_parameters,
+    initialise,
+)
 from distillation.provenance import PACKAGES, describe_step, fingerprint
 from distillation.training import Protocol, Row, Schedule, Weights, fit
 
@@ -36,6 +43,10 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     flag("--seed", type=seed, required=True, help="of initialisation, order and views")
     flag("--device", choices=("cpu", "cuda"), required=True, help="where to train")
     flag("--threads", type=number(int, 1), default=1, help="of torch on a CPU; can change sums")
+    precision = {"choices": get_args(Precision), "default": "float32"}
+    flag("--precision", **precision, help="of the networks; auto: what pays (default: %(default)s)")
+    compile_ = {"choices": get_args(Compile), "default": "off"}
+    flag("--compile", **compile_, help="the networks; auto: where it pays (default: %(default)s)")
     add_protocol_flags(parser)
 
 
@@ -113,6 +124,11 @@ def train_and_save(arguments: argparse.Namespace, weights: Weights, teacher: Pat
     model = WideResNet(arguments.depth, arguments.width, len(dataset.class_names), dataset.channels)
     initialise(model, protocol.gamma_init, torch.Generator().manual_seed(arguments.seed))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    engine, chosen = pick_engine(
+        arguments.precision, arguments.compile, device,
+        training_operations(model, dataset, protocol.epochs),
+    )  # fmt: skip
+    provenance["engine"] = asdict(engine)
     on_device = replace(dataset, train=dataset.train.to(device), test=dataset.test.to(device))
 
     def report(line: str) -> None:
@@ -120,12 +136,13 @@ def train_and_save(arguments: argparse.Namespace, weights: Weights, teacher: Pat
 
     report(
         f"WRN-{arguments.depth}-{arguments.width}, {count_parameters(model):,} parameters, "
-        f"{len(dataset.train.labels):,} images, {arguments.device}, {arguments.threads} thread(s)"
+        f"{len(dataset.train.labels):,} images, {arguments.device}, {arguments.threads} thread(s), "
+        f"{chosen}"
     )
     with only_run_in(arguments.checkpoint.parent), stop_at_signals() as stop_asked:
         history = fit(
             model, on_device, protocol, weights, teacher_model, arguments.seed,
-            arguments.resume, fingerprint(provenance), report, stop_asked,
+            arguments.resume, fingerprint(provenance), report, stop_asked, engine,
         )  # fmt: skip
         save_checkpoint(arguments.checkpoint, model, dataset, provenance)
         write_history(arguments.history, history)
@@ -133,6 +150,15 @@ def train_and_save(arguments: argparse.Namespace, weights: Weights, teacher: Pat
             write_events(arguments.tensorboard, history)
         if arguments.resume:
             arguments.resume.unlink(missing_ok=True)
+
+
+def training_operations(model: WideResNet, dataset: Dataset, epochs: int) -> float:
+    """Return the floating-point operations of a training, without those of a teacher.
+
+    A multiply-accumulate is two, and the backward pass costs twice the forward pass.
+    """
+    image = 6 * count_multiply_accumulates(model, dataset.image_size)
+    return image * len(dataset.train.labels) * epochs
 
 
 @contextmanager

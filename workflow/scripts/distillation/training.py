@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from distillation.checkpoint import load_plain, save_plain
 from distillation.data import Dataset, epoch_generator, training_batches
+from distillation.engine import PLAIN, Engine
 from distillation.evaluation import predict, top_k_accuracy
 from distillation.losses import (
     ATMode,
@@ -27,6 +28,8 @@ from distillation.models import GammaInit, WideResNet
 Schedule = Literal["step", "one_cycle", "cosine"]
 BetaSchedule = Literal["constant", "linear", "cosine"]
 Row = dict[str, float]
+# Logits (N, K) and the features of each group (N, C, H, W).
+Outputs = tuple[Tensor, list[Tensor]]
 
 EVALUATION_BATCH = 128
 
@@ -109,7 +112,7 @@ def objective(
     logits: Tensor,
     features: list[Tensor],
     labels: Tensor,
-    teacher_outputs: tuple[Tensor, list[Tensor]] | None,
+    teacher_outputs: Outputs | None,
     weights: Weights,
     beta: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -134,6 +137,36 @@ def objective(
             terms |= {f"attention_{group}": term for group, term in enumerate(groups, start=1)}
             total = total + beta * groups.sum()
     return total, terms
+
+
+class Networks:
+    """Student and teacher as an engine runs them; the teacher may be None."""
+
+    def __init__(self, student: WideResNet, teacher: WideResNet | None, engine: Engine) -> None:
+        self.engine = engine
+        self.student: Callable[[Tensor], Outputs] = student
+        self.teacher: Callable[[Tensor], Outputs] | None = teacher
+        if engine.compiled:
+            # Not dynamic: an epoch has two sizes of batch, and each gets code of its own.
+            self.student = torch.compile(student, dynamic=False)
+            self.teacher = torch.compile(teacher, dynamic=False) if teacher else None
+
+    def precision(self, images: Tensor) -> torch.autocast:
+        """Return the context in which networks run in the engine's precision."""
+        enabled = self.engine.precision == "bfloat16"
+        return torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def ask_student(self, images: Tensor) -> Outputs:
+        """Return the student's logits and features."""
+        with self.precision(images):
+            return self.student(images)
+
+    def ask_teacher(self, images: Tensor) -> Outputs | None:
+        """Return the teacher's logits and features, or None where there is no teacher."""
+        if self.teacher is None:
+            return None
+        with torch.inference_mode(), self.precision(images):
+            return self.teacher(images)
 
 
 @dataclass
@@ -169,6 +202,7 @@ def fit(
     fingerprint: str,
     report: Callable[[str], None],
     stop_asked: Callable[[], bool] = lambda: False,
+    engine: Engine = PLAIN,
 ) -> list[Row]:
     """Train `model` in place and return one row per epoch.
 
@@ -188,6 +222,7 @@ def fit(
         fingerprint: identifies arguments, data and code of the run.
         report: takes one line per epoch.
         stop_asked: asked after each step whether to stop.
+        engine: precision of the networks, compiled or not; losses are in float32.
 
     Returns:
         Rows with epoch, learning_rate and beta of its last step, loss (the total), the terms of
@@ -207,7 +242,9 @@ def fit(
         momentum=protocol.momentum,
         nesterov=protocol.nesterov,
         weight_decay=protocol.weight_decay,
+        fused=True,
     )
+    networks = Networks(model, teacher if weights.needs_teacher else None, engine)
     history, sums = [], EpochSums()
     if resume:
         history, sums = restore(resume, fingerprint, model, optimizer, report)
@@ -216,9 +253,8 @@ def fit(
         if drops and protocol.reset_momentum and not sums.steps:
             optimizer.state.clear()
         started = time.perf_counter() - sums.seconds
-        for _ in train_epoch(
-            model, dataset, protocol, weights, teacher, seed, epoch, optimizer, sums
-        ):
+        model.train()
+        for _ in train_epoch(networks, dataset, protocol, weights, seed, epoch, optimizer, sums):
             if stop_asked():
                 sums.seconds = time.perf_counter() - started
                 if resume:
@@ -241,20 +277,18 @@ def fit(
 
 
 def train_epoch(
-    model: WideResNet,
+    networks: Networks,
     dataset: Dataset,
     protocol: Protocol,
     weights: Weights,
-    teacher: WideResNet | None,
     seed: int,
     epoch: int,
     optimizer: torch.optim.SGD,
     sums: EpochSums,
 ) -> Iterator[None]:
-    """Train `model` for the rest of an epoch (from 1), adding to `sums`; yield after each step."""
+    """Train the student for the rest of an epoch (from 1), adding to `sums`; yield at each step."""
     steps = math.ceil(len(dataset.train.labels) / protocol.batch_size)
     beta = beta_of_epoch(weights, epoch, protocol.epochs)
-    model.train()
     batches = training_batches(
         dataset, protocol.batch_size, protocol.padding, protocol.flip, epoch_generator(seed, epoch)
     )
@@ -263,11 +297,8 @@ def train_epoch(
         sums.learning_rate = learning_rate(protocol, epoch, progress)
         for group in optimizer.param_groups:
             group["lr"] = sums.learning_rate
-        teacher_outputs = None
-        if weights.needs_teacher and teacher is not None:
-            with torch.inference_mode():
-                teacher_outputs = teacher(images)
-        logits, features = model(images)
+        teacher_outputs = networks.ask_teacher(images)
+        logits, features = networks.ask_student(images)
         total, terms = objective(logits, features, labels, teacher_outputs, weights, beta)
         optimizer.zero_grad(set_to_none=True)
         total.backward()

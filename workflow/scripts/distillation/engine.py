@@ -1,0 +1,92 @@
+"""How the steps of a training are run: in which precision, compiled or not.
+
+What is measured and drawn later is computed in float32 and eagerly, whatever is picked here.
+"""
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "float32", "bfloat16"]
+Compile = Literal["auto", "on", "off"]
+
+# bfloat16 is picked where matrix products are this much faster in it: below, what surrounds them
+# eats the gain. Processors have it (1.8 to 3 times as fast) or emulate it (0.6 times).
+WORTHWHILE_RATIO = 1.3
+# Compiling takes about 40 s and gains 3 to 7 % on a CPU: it is repaid within half an hour.
+WORTHWHILE_SECONDS = 3600
+# Sustained in training on one thread of a CPU, in float32: the slow side, since longer runs only
+# gain more.
+OPERATIONS_PER_SECOND = 1e11
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What was picked; it is part of a result's provenance."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compiled: bool = False
+
+
+PLAIN = Engine()
+
+
+def pick_engine(
+    precision: Precision, compile_: Compile, device: torch.device, operations: float
+) -> tuple[Engine, str]:
+    """Return what a training runs with, and why, in words.
+
+    Args:
+        precision: float32 and bfloat16 are taken as they are; auto takes bfloat16 where it pays.
+        compile_: on and off are taken as they are; auto compiles long runs on a CPU, where there
+            is a C++ compiler. (On CUDA it is left to the user: it wasn't measured there.)
+        device: where the training runs.
+        operations: of the whole training, floating-point.
+
+    Raises:
+        ValueError: compiling is asked for on a CPU, and there is no C++ compiler.
+    """
+    reasons = []
+    picked = precision
+    if picked == "auto":
+        ratio = bfloat16_ratio(device)
+        picked = "bfloat16" if ratio >= WORTHWHILE_RATIO else "float32"
+        reasons.append(f"matrix products are {ratio:.1f} times as fast in bfloat16")
+    seconds = operations / OPERATIONS_PER_SECOND
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compile_ == "on" and device.type == "cpu" and not compiler:
+        raise ValueError("compile is on, but there is no C++ compiler (g++, or CXX); allowed: off")
+    compiled = compile_ == "on"
+    if compile_ == "auto":
+        long = seconds >= WORTHWHILE_SECONDS
+        compiled = device.type == "cpu" and long and compiler is not None
+        reasons.append(f"{'long' if long else 'short'} run")
+    chosen = f"{picked}, {'compiled' if compiled else 'not compiled'}"
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    return Engine(picked, compiled), chosen + why
+
+
+def bfloat16_ratio(device: torch.device) -> float:
+    """Return how many times as fast as in float32 a matrix product is in bfloat16.
+
+    Matrices are 1024 x 1024; of each precision the fastest of several turns counts, since anything
+    else on the machine only slows a turn down.
+    """
+    fastest = {}
+    pairs = {
+        dtype: torch.ones(1024, 1024, dtype=dtype, device=device)
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    for _ in range(6):
+        for dtype, matrix in pairs.items():
+            started = time.perf_counter()
+            product = matrix @ matrix
+            # Reading an element waits for a GPU.
+            product[0, 0].item()
+            seconds = time.perf_counter() - started
+            fastest[dtype] = min(seconds, fastest.get(dtype, seconds))
+    return fastest[torch.float32] / fastest[torch.bfloat16]
