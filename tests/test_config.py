@@ -59,6 +59,14 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
 # What is wrong: the overlay, and what the one line must have: the key, what was found, what is
 # allowed.
 MISTAKES: dict[str, tuple[str, list[str]]] = {
+    "attention from a table": (
+        "defaults: {methods: {at_kd: {teacher_targets: table}}}",
+        ["methods.at_kd", "teacher_targets table with beta", "allowed: online"],
+    ),
+    "table without distillation": (
+        "defaults: {methods: {at: {teacher_targets: table}}}",
+        ["methods.at", "teacher_targets without alpha"],
+    ),
     "unknown key": (
         "speed: 3",
         ["config: ", "'speed'", "allowed: run, data, defaults, experiments"],

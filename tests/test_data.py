@@ -20,6 +20,7 @@ from distillation.data import (
     Dataset,
     Split,
     augment,
+    count_views,
     epoch_generator,
     normalise,
     read_dataset,
@@ -108,11 +109,14 @@ def test_an_epoch_covers_each_image_once(batch_size):
     """Each image comes once an epoch, with its own label, and the rest makes a smaller batch."""
     batches = list(training_batches(numbered(37, 6), batch_size, 2, True, epoch_generator(0, 1)))
     full, rest = divmod(37, batch_size)
-    assert [len(labels) for _, labels in batches] == [batch_size] * full + [rest] * (rest > 0)
-    shown = torch.cat([images for images, _ in batches])
-    labels = torch.cat([labels for _, labels in batches])
+    assert [len(labels) for _, labels, _, _ in batches] == [batch_size] * full + [rest] * (rest > 0)
+    shown = torch.cat([images for images, _, _, _ in batches])
+    labels = torch.cat([labels for _, labels, _, _ in batches])
+    places = torch.cat([places for _, _, places, _ in batches])
     assert sorted(labels.tolist()) == list(range(37))
     assert labels.tolist() != list(range(37))
+    # Image and label are numbered by their place.
+    assert places.tolist() == labels.tolist()
     assert (shown == labels[:, None, None, None]).all()
 
 
@@ -121,7 +125,7 @@ def test_views_are_those_of_the_generator(digits):
     small, large = (
         list(training_batches(digits, size, 2, True, epoch_generator(1, 2))) for size in (5, 32)
     )
-    for part in range(2):
+    for part in range(4):
         joined = torch.cat([batch[part] for batch in small])
         torch.testing.assert_close(joined, large[0][part], rtol=0, atol=0)
     assert large[0][0].shape == (32, 1, 12, 12)
@@ -129,7 +133,7 @@ def test_views_are_those_of_the_generator(digits):
 
 def test_no_padding_and_no_flip_leave_images_as_they_are(digits):
     """Without augmentation, training images are only normalised and put into another order."""
-    ((images, labels),) = training_batches(digits, 32, 0, False, epoch_generator(0, 1))
+    ((images, labels, _, _),) = training_batches(digits, 32, 0, False, epoch_generator(0, 1))
     plain = normalise(digits.train.images, digits.mean, digits.std)
     for image, label in zip(images, labels, strict=True):
         (position,) = (plain == image).flatten(1).all(dim=1).nonzero().flatten().tolist()
@@ -142,10 +146,14 @@ def test_every_shift_and_mirror_is_used():
     image = torch.arange(121, dtype=torch.uint8).reshape(1, 11, 11, 1)
     split = Split(image.expand(count, 11, 11, 1), torch.zeros(count, dtype=torch.int64))
     dataset = Dataset(split, split, ["a", "b"], [0.0], [1.0], "")
-    ((views, _),) = training_batches(dataset, count, 4, True, epoch_generator(0, 1))
+    ((views, _, _, numbers),) = training_batches(dataset, count, 4, True, epoch_generator(0, 1))
     # The two pixels in the middle tell the shift, and their order whether it was mirrored.
     _, counts = views[:, 0, 5, 5:7].unique(dim=0, return_counts=True)
-    assert len(counts) == 162
+    assert len(counts) == 162 == count_views(4, flip=True)
+    # Views have one number each.
+    pairs = torch.cat([views[:, 0, 5, 5:7], numbers[:, None].float()], dim=1).unique(dim=0)
+    assert len(pairs) == 162
+    assert sorted(pairs[:, 2].tolist()) == list(range(162))
     assert counts.min() > 50 - 5 * 50**0.5
     assert counts.max() < 50 + 5 * 50**0.5
 

@@ -13,6 +13,7 @@ from distillation.training import Networks
 
 CPU = torch.device("cpu")
 SHORT, LONG = 1e9, 1e16
+NUMBERS = torch.arange(8)
 
 
 def network(seed: int) -> WideResNet:
@@ -71,7 +72,7 @@ def test_bfloat16_networks_and_float32_losses():
     student = network(0)
     networks = Networks(student, network(1).eval(), replace(PLAIN, precision="bfloat16"))
     batch = images()
-    taught = networks.ask_teacher(batch)
+    taught = networks.ask_teacher(batch, NUMBERS, NUMBERS)
     assert taught is not None
     teacher_logits, teacher_features = taught
     logits, features = networks.ask_student(batch)
@@ -96,4 +97,4 @@ def test_precisions_agree():
 
 def test_no_teacher():
     """Without a teacher there is nobody to ask."""
-    assert Networks(network(0), None, PLAIN).ask_teacher(images()) is None
+    assert Networks(network(0), None, PLAIN).ask_teacher(images(), NUMBERS, NUMBERS) is None

@@ -159,6 +159,11 @@ def chain(run_script: RunScript, tmp_path_factory: pytest.TempPathFactory) -> Pa
     )
     data = ["--data", "data/digits.npz"]
     run("train_teacher.py", *data, *flags(TRAINING), *outputs_of_training("teacher"))
+    run(
+        "tabulate_targets.py",
+        *(*data, "--checkpoint", "teacher/checkpoint.pt", "--targets", "teacher/targets.npz"),
+        *("--padding", "1", "--device", "cpu"),
+    )
     for method, weights in METHODS.items():
         teacher = ["--teacher", "teacher/checkpoint.pt"] if weights else []
         run(
@@ -538,8 +543,16 @@ EXTRACT = {
     "seed": 0,
     "device": "cpu",
 }
+TABULATE = {
+    "data": "{chain}/data/digits.npz",
+    "checkpoint": "{chain}/teacher/checkpoint.pt",
+    "targets": "out.npz",
+    "padding": 1,
+    "device": "cpu",
+}
 TEACHER = TRAINING | {"data": "{chain}/data/digits.npz"}
 STUDENT = TEACHER | KD | {"teacher": "{chain}/teacher/checkpoint.pt"}
+TABLED = TEACHER | KD | {"teacher_targets": "{chain}/teacher/targets.npz"}
 OUTPUTS = outputs_of_training("out")
 STYLE = ["--style", str(SCRIPTS / "figures.mplstyle")]
 TABLE = [
@@ -736,6 +749,26 @@ MISTAKES: dict[str, tuple[str, list[str], list[str]]] = {
         [*flags(STUDENT | {"alpha": 1.5}), *OUTPUTS],
         ["--alpha", "'1.5'", "at most 1"],
     ),
+    "teacher and its table": (
+        "train_student.py",
+        [*flags(STUDENT | {"teacher_targets": "{chain}/teacher/targets.npz"}), *OUTPUTS],
+        ["--teacher", "--teacher-targets", "one of them"],
+    ),
+    "attention from a table": (
+        "train_student.py",
+        [*flags(TABLED | AT), *OUTPUTS],
+        ["--teacher-targets", "logits only", "--beta"],
+    ),
+    "table of other views": (
+        "train_student.py",
+        [*flags(TABLED | {"padding": 2}), *OUTPUTS],
+        ["{chain}/teacher/targets.npz", "padding 1", "expected 2"],
+    ),
+    "table of other data": (
+        "train_student.py",
+        [*flags(TABLED | {"data": "{spoilt}/shuffled.npz"}), *OUTPUTS],
+        ["{chain}/teacher/targets.npz", "other training images"],
+    ),
     "no teacher there": (
         "train_student.py",
         [*flags(STUDENT | {"teacher": "nothing.pt"}), *OUTPUTS],
@@ -904,6 +937,9 @@ INPUTS: dict[str, tuple[str, list[str]]] = {
     "data of a teacher": ("train_teacher.py", [*flags(TEACHER | {"data": "{planted}"}), *OUTPUTS]),
     "data of a student": ("train_student.py", [*flags(STUDENT | {"data": "{planted}"}), *OUTPUTS]),
     "teacher": ("train_student.py", [*flags(STUDENT | {"teacher": "{planted}"}), *OUTPUTS]),
+    "table": ("train_student.py", [*flags(TABLED | {"teacher_targets": "{planted}"}), *OUTPUTS]),
+    "teacher of a table": ("tabulate_targets.py", flags(TABULATE | {"checkpoint": "{planted}"})),
+    "data of a table": ("tabulate_targets.py", flags(TABULATE | {"data": "{planted}"})),
     "data to evaluate on": ("evaluate.py", flags(EVALUATE | {"data": "{planted}"})),
     "checkpoint to evaluate": ("evaluate.py", flags(EVALUATE | {"checkpoint": "{planted}"})),
     "predictions": ("evaluate.py", flags(EVALUATE | {"teacher_predictions": "{planted}"})),
@@ -953,6 +989,7 @@ def test_planted_pickle(
         ("train_student.py", [*flags(STUDENT | {"device": "cuda"}), *OUTPUTS]),
         ("evaluate.py", flags(EVALUATE | {"device": "cuda"})),
         ("extract_attention.py", flags(EXTRACT | {"device": "cuda"})),
+        ("tabulate_targets.py", flags(TABULATE | {"device": "cuda"})),
     ],
 )
 def test_no_cuda(

@@ -23,6 +23,7 @@ from jobs import (
     METHODS,
     PICTURES,
     SEEDS,
+    TABLE,
     TINY,
     Job,
     Snakemake,
@@ -142,6 +143,9 @@ EDITS = {
     "KL reduction of kd": Edit(
         of_methods("kd"), "defaults: {methods: {kd: {kl_reduction: legacy_2017}}}"
     ),
+    "targets of kd": Edit(
+        of_methods("kd"), "experiments: {tiny: {methods: {kd: {teacher_targets: online}}}}"
+    ),
     "beta of at": Edit(
         of_methods("at", experiments=("tiny", "pictures")), "defaults: {methods: {at: {beta: 10}}}"
     ),
@@ -186,7 +190,7 @@ EDITS = {
         of_model("tiny", "teacher", 1)
         | report_of("tiny")
         | {job for job in ALL_TINY if job.seed == 1 and job.model in LEARNERS}
-        | {Job("evaluate", "tiny", "baseline", 1)},
+        | {Job("evaluate", "tiny", "baseline", 1), TABLE._replace(seed=1)},
         "experiments: {tiny: {teacher: {per_seed: true}}}",
     ),
     "epochs of the students": Edit(
@@ -202,17 +206,21 @@ EDITS = {
         ALL,
         "experiments: {tiny: {teacher: {depth: 16, width: 1}, student: {depth: 10, width: 2}}}",
     ),
+    "padding of the students": Edit(
+        of_methods(*METHODS, experiments=("tiny", "pictures")) | {TABLE},
+        "experiments: {tiny: {student: {training: {padding: 2}}}}",
+    ),
     "a value of the defaults": Edit(ALL, "defaults: {training: {weight_decay: 1.0e-4}}"),
     "threads of torch, which change sums": Edit(
-        of("train_teacher", "train_student", "evaluate", "extract_attention") | REPORTS,
+        of("train_teacher", "train_student", "evaluate", "extract_attention") | REPORTS | {TABLE},
         "defaults: {threads: 2}",
     ),
     "precision": Edit(
-        of("train_teacher", "train_student", "evaluate", "extract_attention") | REPORTS,
-        "defaults: {precision: bfloat16}",
+        of("train_teacher", "train_student", "evaluate", "extract_attention") | REPORTS | {TABLE},
+        "experiments: {tiny: {precision: bfloat16}}",
     ),
     "compiling": Edit(
-        of("train_teacher", "train_student", "evaluate", "extract_attention") | REPORTS,
+        of("train_teacher", "train_student", "evaluate", "extract_attention") | REPORTS | {TABLE},
         "experiments: {tiny: {compile: on}}",
     ),
     # Data.
@@ -317,11 +325,17 @@ EDITS = {
 }
 
 
+# In the order of the chain.
+RULES = [
+    *("prepare_data", "train_teacher", "tabulate_targets", "train_student", "evaluate"),
+    *("extract_attention", "render_table", "render_figures"),
+]
+
+
 def described(jobs: set[Job]) -> str:
     """Write a set of jobs in one line: rules, how many jobs of each, and of which models."""
     rules = []
-    for rule in ("prepare_data", "train_teacher", "train_student", "evaluate", "extract_attention",
-                 "render_table", "render_figures"):  # fmt: skip
+    for rule in RULES:
         of_rule = [job for job in jobs if job.rule == rule]
         if of_rule:
             names = sorted({job.model or job.experiment for job in of_rule})

@@ -299,7 +299,7 @@ def textbook(
             optimizer.param_groups[0]["lr"] = rate
         sum_of_losses = 0.0
         generator = epoch_generator(seed, epoch)
-        for images, labels in training_batches(
+        for images, labels, _, _ in training_batches(
             dataset, protocol.batch_size, protocol.padding, protocol.flip, generator
         ):
             logits, features = model.train()(images)

@@ -103,8 +103,22 @@ def artifacts(experiment):
         f"{data}.npz",
         f"{data}.json",
         *model_files(experiment, *each, "attention.npz"),
+        *targets_files(experiment),
         *(f"results/{experiment}/{name}" for name in reports),
     ]
+
+
+def from_table(experiment, method):
+    """Return whether a method learns from a table of its teacher's logits."""
+    return EXPERIMENTS[experiment]["methods"][method].get("teacher_targets") == "table"
+
+
+def targets_files(experiment):
+    """List the tables of logits that the students of an experiment learn from."""
+    if not any(from_table(experiment, method) for method in EXPERIMENTS[experiment]["students"]):
+        return []
+    folders = [run_folder(experiment, "teacher", seed) for seed in teacher_seeds(experiment)]
+    return [f"{folder}/targets.npz" for folder in folders]
 
 
 def data_file(wildcards):
@@ -160,19 +174,32 @@ def teacher_flags(wildcards):
     return training_flags(wildcards.experiment, "teacher", "teacher", wildcards.seed)
 
 
+def targets_flags(wildcards):
+    """Return the students' augmentation, and how the teacher runs."""
+    settings = EXPERIMENTS[wildcards.experiment]
+    training = merged(settings["training"], settings["student"]["training"])
+    augmentation = {name: training[name] for name in ("padding", "flip")}
+    precision = {"precision": settings["precision"]}
+    return flags(augmentation | precision | machine(wildcards.experiment))
+
+
 def student_teacher(wildcards):
-    """Return the teacher's checkpoint, or nothing for a method that doesn't use it."""
-    if not EXPERIMENTS[wildcards.experiment]["methods"][wildcards.method]:
-        return []
-    return f"{teacher_folder(wildcards.experiment, wildcards.seed)}/checkpoint.pt"
+    """Return the teacher's checkpoint, its table, or nothing for a method that uses neither."""
+    folder = teacher_folder(wildcards.experiment, wildcards.seed)
+    if from_table(wildcards.experiment, wildcards.method):
+        return f"{folder}/targets.npz"
+    methods = EXPERIMENTS[wildcards.experiment]["methods"]
+    return f"{folder}/checkpoint.pt" if methods[wildcards.method] else []
 
 
 def student_flags(wildcards):
-    settings = EXPERIMENTS[wildcards.experiment]
-    teacher = {"teacher": student_teacher(wildcards) or None}
+    weights = dict(EXPERIMENTS[wildcards.experiment]["methods"][wildcards.method])
+    weights.pop("teacher_targets", None)
+    table = from_table(wildcards.experiment, wildcards.method)
+    teacher = {"teacher_targets" if table else "teacher": student_teacher(wildcards) or None}
     return training_flags(
         wildcards.experiment, "student", wildcards.method, wildcards.seed
-    ) + flags(settings["methods"][wildcards.method] | teacher)
+    ) + flags(weights | teacher)
 
 
 def teacher_predictions(wildcards):

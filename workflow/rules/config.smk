@@ -106,6 +106,12 @@ def check_experiment(name, settings):
     check_known(settings["data"], config["data"], f"experiments.{name}.data")
     for method in settings["students"]:
         check_known(method, settings["methods"], f"experiments.{name}.students")
+    for method, weights in settings["methods"].items():
+        if weights.get("teacher_targets") == "table" and "beta" in weights:
+            raise ConfigError(
+                f"experiments.{name}: methods.{method}: found teacher_targets table with beta; a "
+                f"table has no attention maps; allowed: online"
+            )
     for role in ("teacher", "student"):
         training = merged(settings["training"], settings[role]["training"])
         if training["nesterov"] and not training["momentum"]:

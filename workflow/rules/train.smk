@@ -34,6 +34,36 @@ rule train_teacher:
         " 2>&1 | tee -i {log:q}"
 
 
+rule tabulate_targets:
+    """Write a teacher's logits for all views of the training images."""
+    input:
+        data=data_file,
+        checkpoint="results/{experiment}/teacher/seed_{seed}/checkpoint.pt",
+    output:
+        targets="results/{experiment}/teacher/seed_{seed}/targets.npz",
+    log:
+        "logs/tabulate_targets/{experiment}/seed_{seed}.log",
+    benchmark:
+        "logs/tabulate_targets/{experiment}/seed_{seed}.tsv"
+    priority: 10
+    conda:
+        "../envs/torch.yaml"
+    threads: job_threads
+    resources:
+        mem_mb=4000,
+        gpu=on_gpu,
+    params:
+        flags=targets_flags,
+        code=digest("tabulate_targets.py"),
+    shell:
+        "python workflow/scripts/tabulate_targets.py"
+        " --data {input.data:q}"
+        " --checkpoint {input.checkpoint:q}"
+        " --targets {output.targets:q}"
+        " {params.flags:q}"
+        " 2>&1 | tee -i {log:q}"
+
+
 rule train_student:
     """Train a small network from the labels, and from the teacher as its method says."""
     input:

@@ -1,6 +1,7 @@
 r"""Train a student: from the labels, and from a teacher as far as alpha and beta say.
 
-Inputs: prepared data, and a teacher's checkpoint unless alpha and beta are both 0 (the baseline).
+Inputs: prepared data, and unless alpha and beta are both 0 (the baseline) a teacher's checkpoint,
+or, where beta is 0, the table of its targets that tabulate_targets.py wrote.
 Outputs: checkpoint of the last epoch, history, TensorBoard events.
 
     objective = (1 - alpha) * cross-entropy + alpha * distillation + beta * attention transfer
@@ -29,6 +30,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_training_flags(parser)
     flag = parser.add_argument
     flag("--teacher", type=Path, help="checkpoint of the teacher; none for the baseline")
+    flag(
+        "--teacher-targets", type=Path, help="table of the teacher's logits, in place of --teacher"
+    )
     flag("--alpha", type=number(float, 0, 1), default=0.0, help="of distillation, 0 to 1; 0 is off")
     flag("--temperature", type=number(float, above=0), help="of distillation, above 0")
     flag(
@@ -39,10 +43,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flag("--at-mode", choices=get_args(ATMode), default="code", help="form of attention transfer")
     flag("--collapse", choices=get_args(Collapse), default="mean_square", help="of the channels")
     arguments = parser.parse_args(argv)
-    if (arguments.alpha or arguments.beta) and arguments.teacher is None:
+    given = [name for name in ("teacher", "teacher_targets") if getattr(arguments, name)]
+    if (arguments.alpha or arguments.beta) and not given:
         parser.error("--alpha or --beta is above 0, but --teacher is missing")
-    if arguments.teacher is not None and not (arguments.alpha or arguments.beta):
-        parser.error("--teacher is given, but --alpha and --beta are 0")
+    if given and not (arguments.alpha or arguments.beta):
+        parser.error(f"--{given[0].replace('_', '-')} is given, but --alpha and --beta are 0")
+    if len(given) > 1:
+        parser.error("--teacher and --teacher-targets are given; allowed: one of them")
+    if arguments.teacher_targets and arguments.beta:
+        parser.error("--teacher-targets has logits only, but --beta is above 0; give --teacher")
     if arguments.alpha and arguments.temperature is None:
         parser.error("--alpha is above 0, but --temperature is missing")
     if arguments.temperature is not None and not arguments.alpha:
@@ -54,7 +63,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Train and write the outputs."""
     arguments = parse_args(argv)
-    train_and_save(arguments, picked(Weights, arguments), arguments.teacher)
+    weights = picked(Weights, arguments)
+    train_and_save(arguments, weights, arguments.teacher, arguments.teacher_targets)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     """Train and write the outputs."""
-    train_and_save(parse_args(argv), Weights(), teacher=None)
+    train_and_save(parse_args(argv), Weights(), teacher=None, targets=None)
 
 
 if __name__ == "__main__":

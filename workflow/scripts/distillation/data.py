@@ -5,7 +5,7 @@ tensor operations on the device that trains.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,10 @@ class Dataset:
     mean: list[float]
     std: list[float]
     sha256: str
+
+    def to(self, device: torch.device) -> "Dataset":
+        """Return the data set with both splits on `device`."""
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
 
     @property
     def image_size(self) -> int:
@@ -162,21 +166,34 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
+def view_number(padding: int, offsets: Tensor, flips: Tensor) -> Tensor:
+    """Number the views of `augment`, 0 to count_views - 1: offsets (N, 2), flips (N,) -> (N,)."""
+    side = 2 * padding + 1
+    return (flips.long() * side + offsets[:, 0]) * side + offsets[:, 1]
+
+
+def count_views(padding: int, flip: bool) -> int:
+    """Count the views of an image that the augmentation can make."""
+    return (2 * padding + 1) ** 2 * (2 if flip else 1)
+
+
 def training_batches(
     dataset: Dataset, batch_size: int, padding: int, flip: bool, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Yield one epoch of augmented, normalised batches; the last one may be smaller.
 
     Yields:
-        Images (B, C, H, W) in float32 and labels (B,), on the device of the training split.
+        Images (B, C, H, W) in float32, labels (B,), the images' places in the training split (B,)
+        and the numbers of their views (B,), on the device of the training split.
     """
     images, labels = dataset.train.images, dataset.train.labels
     count, device = len(labels), images.device
     order = torch.randperm(count, generator=generator).to(device)
     offsets = torch.randint(2 * padding + 1, (count, 2), generator=generator).to(device)
     flips = torch.randint(2, (count,), generator=generator).bool().to(device) & flip
+    views = view_number(padding, offsets, flips)
     for start in range(0, count, batch_size):
         picked = order[start : start + batch_size]
         batch = slice(start, start + batch_size)
-        views = augment(images[picked], padding, offsets[batch], flips[batch])
-        yield normalise(views, dataset.mean, dataset.std), labels[picked]
+        seen = augment(images[picked], padding, offsets[batch], flips[batch])
+        yield normalise(seen, dataset.mean, dataset.std), labels[picked], picked, views[batch]

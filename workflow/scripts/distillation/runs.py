@@ -6,11 +6,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
+from torch import Tensor
 
 from distillation.arguments import LARGEST_SEED, number, picked
 from distillation.checkpoint import load_checkpoint, save_checkpoint
@@ -26,6 +27,7 @@ from distillation.models import (
     initialise,
 )
 from distillation.provenance import PACKAGES, describe_step, fingerprint
+from distillation.targets import read_targets
 from distillation.training import Protocol, Row, Schedule, Weights, fit
 
 
@@ -104,8 +106,12 @@ def prepare_run(arguments: argparse.Namespace) -> tuple[Dataset, torch.device]:
     return dataset, device
 
 
-def train_and_save(arguments: argparse.Namespace, weights: Weights, teacher: Path | None) -> None:
+def train_and_save(
+    arguments: argparse.Namespace, weights: Weights, teacher: Path | None, targets: Path | None
+) -> None:
     """Train a network as the arguments say and write checkpoint, history and events.
+
+    The teacher is a checkpoint, or given by the table of its targets.
 
     Raises:
         ValueError, OSError, FloatingPointError, KeyboardInterrupt: see the functions called.
@@ -114,12 +120,14 @@ def train_and_save(arguments: argparse.Namespace, weights: Weights, teacher: Pat
     provenance = describe_step(
         arguments, PACKAGES, data_sha256=dataset.sha256, **describe_device(device)
     )
-    teacher_model = None
+    taught_by: WideResNet | Tensor | None = None
     if teacher is not None:
-        teacher_model, content = load_checkpoint(teacher, dataset, device)
-        if (content["mean"], content["std"]) != (dataset.mean, dataset.std):
-            raise ValueError(f"{teacher}: trained on data with another mean or standard deviation")
-        provenance["teacher"] = content["provenance"]
+        taught_by, provenance["teacher"] = load_teacher(teacher, dataset, device)
+    if targets is not None:
+        table = read_targets(targets, dataset, arguments.padding, arguments.flip)
+        taught_by = table.logits.to(device)
+        provenance["teacher"] = table.provenance.pop("teacher")
+        provenance["teacher_targets"] = table.provenance
     protocol = picked(Protocol, arguments)
     model = WideResNet(arguments.depth, arguments.width, len(dataset.class_names), dataset.channels)
     initialise(model, protocol.gamma_init, torch.Generator().manual_seed(arguments.seed))
@@ -129,7 +137,6 @@ def train_and_save(arguments: argparse.Namespace, weights: Weights, teacher: Pat
         training_operations(model, dataset, protocol.epochs),
     )  # fmt: skip
     provenance["engine"] = asdict(engine)
-    on_device = replace(dataset, train=dataset.train.to(device), test=dataset.test.to(device))
 
     def report(line: str) -> None:
         print(f"{arguments.checkpoint.parent}: {line}", flush=True)
@@ -141,7 +148,7 @@ def train_and_save(arguments: argparse.Namespace, weights: Weights, teacher: Pat
     )
     with only_run_in(arguments.checkpoint.parent), stop_at_signals() as stop_asked:
         history = fit(
-            model, on_device, protocol, weights, teacher_model, arguments.seed,
+            model, dataset.to(device), protocol, weights, taught_by, arguments.seed,
             arguments.resume, fingerprint(provenance), report, stop_asked, engine,
         )  # fmt: skip
         save_checkpoint(arguments.checkpoint, model, dataset, provenance)
@@ -150,6 +157,20 @@ def train_and_save(arguments: argparse.Namespace, weights: Weights, teacher: Pat
             write_events(arguments.tensorboard, history)
         if arguments.resume:
             arguments.resume.unlink(missing_ok=True)
+
+
+def load_teacher(
+    path: Path, dataset: Dataset, device: torch.device
+) -> tuple[WideResNet, dict[str, Any]]:
+    """Read a teacher's checkpoint; return the network in evaluation mode, and its provenance.
+
+    Raises:
+        ValueError, FileNotFoundError: it can't be read, or was trained on other data.
+    """
+    model, content = load_checkpoint(path, dataset, device)
+    if (content["mean"], content["std"]) != (dataset.mean, dataset.std):
+        raise ValueError(f"{path}: trained on data with another mean or standard deviation")
+    return model, content["provenance"]
 
 
 def training_operations(model: WideResNet, dataset: Dataset, epochs: int) -> float:

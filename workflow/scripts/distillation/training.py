@@ -140,16 +140,26 @@ def objective(
 
 
 class Networks:
-    """Student and teacher as an engine runs them; the teacher may be None."""
+    """Student and teacher as an engine runs them.
 
-    def __init__(self, student: WideResNet, teacher: WideResNet | None, engine: Engine) -> None:
+    Args:
+        student: the network that learns.
+        teacher: a trained network in evaluation mode, a table of its logits (N, V, K) for all views
+            of the training images, or None.
+        engine: precision, compiled or not.
+    """
+
+    def __init__(
+        self, student: WideResNet, teacher: WideResNet | Tensor | None, engine: Engine
+    ) -> None:
         self.engine = engine
         self.student: Callable[[Tensor], Outputs] = student
-        self.teacher: Callable[[Tensor], Outputs] | None = teacher
+        self.table = teacher if isinstance(teacher, Tensor) else None
+        self.teacher = None if isinstance(teacher, Tensor) else teacher
         if engine.compiled:
             # Not dynamic: an epoch has two sizes of batch, and each gets code of its own.
             self.student = torch.compile(student, dynamic=False)
-            self.teacher = torch.compile(teacher, dynamic=False) if teacher else None
+            self.teacher = self.teacher and torch.compile(self.teacher, dynamic=False)
 
     def precision(self, images: Tensor) -> torch.autocast:
         """Return the context in which networks run in the engine's precision."""
@@ -161,8 +171,16 @@ class Networks:
         with self.precision(images):
             return self.student(images)
 
-    def ask_teacher(self, images: Tensor) -> Outputs | None:
-        """Return the teacher's logits and features, or None where there is no teacher."""
+    def ask_teacher(self, images: Tensor, places: Tensor, views: Tensor) -> Outputs | None:
+        """Return the teacher's logits and features of a batch; a table has no features.
+
+        Args:
+            images: (B, C, H, W), normalised.
+            places: (B,) of the images in the training split.
+            views: (B,) numbers of the views that `images` are.
+        """
+        if self.table is not None:
+            return self.table[places, views], []
         if self.teacher is None:
             return None
         with torch.inference_mode(), self.precision(images):
@@ -196,7 +214,7 @@ def fit(
     dataset: Dataset,
     protocol: Protocol,
     weights: Weights,
-    teacher: WideResNet | None,
+    teacher: WideResNet | Tensor | None,
     seed: int,
     resume: Path | None,
     fingerprint: str,
@@ -216,7 +234,8 @@ def fit(
             nothing.
         protocol: optimizer, schedule, augmentation.
         weights: the objective.
-        teacher: a trained network in evaluation mode; used only if `weights` need it.
+        teacher: a trained network in evaluation mode, or a table of its logits (see Networks); used
+            only if `weights` need it.
         seed: decides order, crops and flips (not the initialisation, which the caller draws).
         resume: where the state is kept between epochs; None keeps none.
         fingerprint: identifies arguments, data and code of the run.
@@ -230,12 +249,14 @@ def fit(
         test_accuracy (fractions), test_cross_entropy, seconds, images_per_second (training only).
 
     Raises:
-        ValueError: the weights need a teacher and there is none.
+        ValueError: the weights need a teacher and there is none, or its features from a table.
         FloatingPointError: a loss isn't finite.
         KeyboardInterrupt: `stop_asked` said yes, and the state is kept.
     """
     if weights.needs_teacher and teacher is None:
         raise ValueError("alpha or beta is above 0, but there is no teacher")
+    if weights.beta > 0 and isinstance(teacher, Tensor):
+        raise ValueError("beta is above 0, but a table has the teacher's logits only; allowed: 0")
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=protocol.learning_rate,
@@ -292,12 +313,12 @@ def train_epoch(
     batches = training_batches(
         dataset, protocol.batch_size, protocol.padding, protocol.flip, epoch_generator(seed, epoch)
     )
-    for images, labels in islice(batches, sums.steps, None):
+    for images, labels, places, views in islice(batches, sums.steps, None):
         progress = ((epoch - 1) * steps + sums.steps + 0.5) / (protocol.epochs * steps)
         sums.learning_rate = learning_rate(protocol, epoch, progress)
         for group in optimizer.param_groups:
             group["lr"] = sums.learning_rate
-        teacher_outputs = networks.ask_teacher(images)
+        teacher_outputs = networks.ask_teacher(images, places, views)
         logits, features = networks.ask_student(images)
         total, terms = objective(logits, features, labels, teacher_outputs, weights, beta)
         optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,82 @@
+r"""Write a teacher's logits for every view of every training image that the augmentation can make.
+
+Inputs: prepared data and a teacher's checkpoint. Output: an .npz with logits (N x V x K, float16: N
+training images, V views, K classes), the augmentation they belong to, and provenance. A student
+with distillation alone then costs what one without a teacher costs.
+
+Example:
+    python workflow/scripts/tabulate_targets.py --data results/data/digits.npz \
+        --checkpoint results/digits/teacher/seed_0/checkpoint.pt --targets targets.npz \
+        --padding 0 --device cpu
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from distillation.arguments import Parser, number, run
+from distillation.data import count_views, read_dataset
+from distillation.device import describe_device, prepare_device
+from distillation.engine import Precision, pick_engine
+from distillation.files import replacing
+from distillation.provenance import PACKAGES, describe_step
+from distillation.runs import load_teacher
+from distillation.targets import tabulate
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    flag = parser.add_argument
+    flag("--data", type=Path, required=True, help="prepared data, .npz")
+    flag("--checkpoint", type=Path, required=True, help="the teacher, .pt")
+    flag("--targets", type=Path, required=True, help="output, .npz")
+    flag("--padding", type=number(int, 0), required=True, help="pixels of random shift, from 0")
+    switch = argparse.BooleanOptionalAction
+    flag("--flip", action=switch, default=False, help="images are also mirrored")
+    batch = number(int, 1)
+    flag("--batch-size", type=batch, default=128, help="images per pass (default: %(default)s)")
+    flag("--device", choices=("cpu", "cuda"), required=True, help="where to run")
+    flag("--threads", type=number(int, 1), default=1, help="of torch on a CPU")
+    precision = {"choices": get_args(Precision), "default": "float32"}
+    flag("--precision", **precision, help="of the teacher; auto: what pays (default: %(default)s)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the teacher on all views and write its logits."""
+    arguments = parse_args(argv)
+    device = prepare_device(arguments.device, arguments.threads)
+    dataset = read_dataset(arguments.data)
+    if arguments.padding >= dataset.image_size:
+        raise ValueError(
+            f"padding is {arguments.padding}; allowed: less than the images' {dataset.image_size}"
+        )
+    teacher, provenance = load_teacher(arguments.checkpoint, dataset, device)
+    engine, chosen = pick_engine(arguments.precision, "off", device, 0)
+    images, views = len(dataset.train.labels), count_views(arguments.padding, arguments.flip)
+    classes = len(dataset.class_names)
+    print(
+        f"{arguments.targets}: {views:,} views of {images:,} images, {views * images:,} passes of "
+        f"the teacher, {2 * views * images * classes / 1e6:,.1f} MB, {chosen}",
+        flush=True,
+    )
+    step = describe_step(
+        arguments, PACKAGES, data_sha256=dataset.sha256, **describe_device(device)
+    ) | {"engine": asdict(engine), "teacher": provenance}
+    logits = tabulate(
+        teacher, dataset.to(device), arguments.padding, arguments.flip, arguments.batch_size, engine
+    )
+    with replacing(arguments.targets) as targets:
+        np.savez(
+            targets, allow_pickle=False, logits=logits.numpy(), padding=arguments.padding,
+            flip=arguments.flip, provenance=json.dumps(step),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(main)
