@@ -49,3 +49,19 @@ def test_files_named_exist():
         r"`(workflow/[\w./]+)`", README
     ):
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize(
+    ("head", "file"),
+    [
+        ("| | Teacher", "docs/digits/table.md"),
+        ("| | textbook", "docs/benchmarks/training_step_cpu.md"),
+    ],
+)
+def test_numbers_come_from_files(head: str, file: str) -> None:
+    """Every row of a table of numbers is, letter by letter, one that a command has written."""
+    table = re.search(rf"^{re.escape(head)}.*\n(^\|.*\n)+", README, flags=re.M)
+    assert table is not None
+    rows = table[0].splitlines()
+    assert len(rows) > 5
+    assert set(rows) <= set((ROOT / file).read_text().splitlines())

@@ -30,9 +30,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_training_flags(parser)
     flag = parser.add_argument
     flag("--teacher", type=Path, help="checkpoint of the teacher; none for the baseline")
-    flag(
-        "--teacher-targets", type=Path, help="table of the teacher's logits, in place of --teacher"
-    )
+    flag("--teacher-targets", type=Path, help="table of the teacher's logits, for its checkpoint")
     flag("--alpha", type=number(float, 0, 1), default=0.0, help="of distillation, 0 to 1; 0 is off")
     flag("--temperature", type=number(float, above=0), help="of distillation, above 0")
     flag(

@@ -126,10 +126,10 @@ def _labels(labels: np.ndarray) -> Tensor:
     return torch.from_numpy(labels.astype(np.int64))
 
 
-def normalise(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
+def normalise(images: Tensor, mean: list[float] | Tensor, std: list[float] | Tensor) -> Tensor:
     """Map uint8 (N, H, W, C) to float32 (N, C, H, W), (x - mean) / std, in channels-last memory."""
-    shift = torch.tensor(mean, dtype=torch.float32, device=images.device)
-    scale = torch.tensor(std, dtype=torch.float32, device=images.device)
+    shift = torch.as_tensor(mean, dtype=torch.float32, device=images.device)
+    scale = torch.as_tensor(std, dtype=torch.float32, device=images.device)
     return ((images.float() - shift) / scale).permute(0, 3, 1, 2)
 
 
@@ -192,8 +192,10 @@ def training_batches(
     offsets = torch.randint(2 * padding + 1, (count, 2), generator=generator).to(device)
     flips = torch.randint(2, (count,), generator=generator).bool().to(device) & flip
     views = view_number(padding, offsets, flips)
+    # Once an epoch: each batch would wait for the copy to a GPU.
+    mean, std = (torch.tensor(each, device=device) for each in (dataset.mean, dataset.std))
     for start in range(0, count, batch_size):
         picked = order[start : start + batch_size]
         batch = slice(start, start + batch_size)
         seen = augment(images[picked], padding, offsets[batch], flips[batch])
-        yield normalise(seen, dataset.mean, dataset.std), labels[picked], picked, views[batch]
+        yield normalise(seen, mean, std), labels[picked], picked, views[batch]

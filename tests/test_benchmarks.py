@@ -1,0 +1,24 @@
+"""The benchmark runs, and what it says is what it wrote."""
+
+import json
+import sys
+from pathlib import Path
+
+from shell import ROOT, run_in_shell
+
+
+def test_training_step(tmp_path: Path) -> None:
+    """One turn of one arm times both loops and writes what it prints."""
+    said = run_in_shell(
+        tmp_path,
+        f"{sys.executable} {ROOT}/benchmarks/training_step.py --steps 1 --turns 1 "
+        f"--precision float32 --arms 'baseline (WRN-16-2)' --json speeds.json",
+    )
+    content = json.loads((tmp_path / "speeds.json").read_text())
+    (arm,) = content["arms"].values()
+    (ratio,) = arm["ratios"]
+    assert f"| {ratio:.2f} ({ratio:.2f} to {ratio:.2f}) |" in said
+    assert f"| {arm['images_per_second']:,.0f} |" in said
+    assert arm["images_per_second"] / arm["textbook_images_per_second"] > 0
+    assert content["machine"]["engine"] == "float32, not compiled"
+    assert content["peak_memory_bytes"] > 1e8
