@@ -33,11 +33,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow/scripts")
 from distillation.arguments import Parser, number, run
 from distillation.data import Dataset, Split, count_views
 from distillation.device import describe_device, prepare_device
-from distillation.engine import Engine, pick_engine
+from distillation.engine import Engine, Networks, pick_engine
 from distillation.files import replacing
 from distillation.losses import attention_transfer, knowledge_distillation
 from distillation.models import WideResNet, count_multiply_accumulates, initialise
-from distillation.training import EpochSums, Networks, Protocol, Weights, train_epoch
+from distillation.state import EpochSums
+from distillation.training import Protocol, Weights, train_epoch
 
 CLASSES, SIZE, BATCH, IMAGES = 10, 32, 128, 2048
 MEAN, STD = [125.3, 123.0, 113.9], [63.0, 62.1, 66.7]

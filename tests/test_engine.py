@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from distillation import engine
-from distillation.engine import PLAIN, Engine, bfloat16_ratio, pick_engine
+from distillation.engine import PLAIN, Engine, Networks, bfloat16_ratio, pick_engine
 from distillation.losses import attention_transfer, knowledge_distillation
 from distillation.models import WideResNet, initialise
-from distillation.training import Networks
 
 CPU = torch.device("cpu")
 SHORT, LONG = 1e9, 1e16

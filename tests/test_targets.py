@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from distillation.data import Dataset, count_views, epoch_generator, training_batches
-from distillation.engine import PLAIN
+from distillation.engine import PLAIN, Networks
 from distillation.models import WideResNet, initialise
 from distillation.targets import read_targets, tabulate
-from distillation.training import Networks, Protocol, Weights, fit
+from distillation.training import Protocol, Weights, fit
 
 AUGMENTATIONS = [(0, False), (0, True), (1, False), (2, True)]
 KD = Weights(alpha=0.9, temperature=4.0)

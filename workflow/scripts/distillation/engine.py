@@ -6,13 +6,19 @@ What is measured and drawn later is computed in float32 and eagerly, whatever is
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
+
+from distillation.models import WideResNet
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Compile = Literal["auto", "on", "off"]
+# Logits (N, K) and the features of each group (N, C, H, W).
+Outputs = tuple[Tensor, list[Tensor]]
 
 # bfloat16 is picked where matrix products are this much faster in it: below, what surrounds them
 # eats the gain. Processors have it (1.8 to 3 times as fast) or emulate it (0.6 times).
@@ -90,3 +96,51 @@ def bfloat16_ratio(device: torch.device) -> float:
             seconds = time.perf_counter() - started
             fastest[dtype] = min(seconds, fastest.get(dtype, seconds))
     return fastest[torch.float32] / fastest[torch.bfloat16]
+
+
+class Networks:
+    """Student and teacher as an engine runs them.
+
+    Args:
+        student: the network that learns.
+        teacher: a trained network in evaluation mode, a table of its logits (N, V, K) for all views
+            of the training images, or None.
+        engine: precision, compiled or not.
+    """
+
+    def __init__(
+        self, student: WideResNet, teacher: WideResNet | Tensor | None, engine: Engine
+    ) -> None:
+        self.engine = engine
+        self.student: Callable[[Tensor], Outputs] = student
+        self.table = teacher if isinstance(teacher, Tensor) else None
+        self.teacher = None if isinstance(teacher, Tensor) else teacher
+        if engine.compiled:
+            # Not dynamic: an epoch has two sizes of batch, and each gets code of its own.
+            self.student = torch.compile(student, dynamic=False)
+            self.teacher = self.teacher and torch.compile(self.teacher, dynamic=False)
+
+    def precision(self, images: Tensor) -> torch.autocast:
+        """Return the context in which networks run in the engine's precision."""
+        enabled = self.engine.precision == "bfloat16"
+        return torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def ask_student(self, images: Tensor) -> Outputs:
+        """Return the student's logits and features."""
+        with self.precision(images):
+            return self.student(images)
+
+    def ask_teacher(self, images: Tensor, places: Tensor, views: Tensor) -> Outputs | None:
+        """Return the teacher's logits and features of a batch; a table has no features.
+
+        Args:
+            images: (B, C, H, W), normalised.
+            places: (B,) of the images in the training split.
+            views: (B,) numbers of the views that `images` are.
+        """
+        if self.table is not None:
+            return self.table[places, views], []
+        if self.teacher is None:
+            return None
+        with torch.inference_mode(), self.precision(images):
+            return self.teacher(images)

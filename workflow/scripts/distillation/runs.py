@@ -27,8 +27,9 @@ from distillation.models import (
     initialise,
 )
 from distillation.provenance import PACKAGES, describe_step, fingerprint
+from distillation.state import Row
 from distillation.targets import read_targets
-from distillation.training import Protocol, Row, Schedule, Weights, fit
+from distillation.training import Protocol, Schedule, Weights, fit
 
 
 def add_training_flags(parser: argparse.ArgumentParser) -> None:

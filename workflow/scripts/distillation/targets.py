@@ -10,9 +10,8 @@ from torch import Tensor
 
 from distillation.arrays import read_arrays
 from distillation.data import Dataset, augment, count_views, normalise
-from distillation.engine import Engine
+from distillation.engine import Engine, Networks
 from distillation.models import WideResNet
-from distillation.training import Networks
 
 ARRAYS = ("logits", "padding", "flip", "provenance")
 

@@ -1,20 +1,19 @@
-"""The one training loop: protocol, objective, epochs, resume."""
+"""The one training loop: protocol, objective, epochs."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distillation.checkpoint import load_plain, save_plain
 from distillation.data import Dataset, epoch_generator, training_batches
-from distillation.engine import PLAIN, Engine
+from distillation.engine import PLAIN, Engine, Networks, Outputs
 from distillation.evaluation import predict, top_k_accuracy
 from distillation.losses import (
     ATMode,
@@ -24,12 +23,10 @@ from distillation.losses import (
     knowledge_distillation,
 )
 from distillation.models import GammaInit, WideResNet
+from distillation.state import EpochSums, Row, restore, store
 
 Schedule = Literal["step", "one_cycle", "cosine"]
 BetaSchedule = Literal["constant", "linear", "cosine"]
-Row = dict[str, float]
-# Logits (N, K) and the features of each group (N, C, H, W).
-Outputs = tuple[Tensor, list[Tensor]]
 
 EVALUATION_BATCH = 128
 
@@ -137,76 +134,6 @@ def objective(
             terms |= {f"attention_{group}": term for group, term in enumerate(groups, start=1)}
             total = total + beta * groups.sum()
     return total, terms
-
-
-class Networks:
-    """Student and teacher as an engine runs them.
-
-    Args:
-        student: the network that learns.
-        teacher: a trained network in evaluation mode, a table of its logits (N, V, K) for all views
-            of the training images, or None.
-        engine: precision, compiled or not.
-    """
-
-    def __init__(
-        self, student: WideResNet, teacher: WideResNet | Tensor | None, engine: Engine
-    ) -> None:
-        self.engine = engine
-        self.student: Callable[[Tensor], Outputs] = student
-        self.table = teacher if isinstance(teacher, Tensor) else None
-        self.teacher = None if isinstance(teacher, Tensor) else teacher
-        if engine.compiled:
-            # Not dynamic: an epoch has two sizes of batch, and each gets code of its own.
-            self.student = torch.compile(student, dynamic=False)
-            self.teacher = self.teacher and torch.compile(self.teacher, dynamic=False)
-
-    def precision(self, images: Tensor) -> torch.autocast:
-        """Return the context in which networks run in the engine's precision."""
-        enabled = self.engine.precision == "bfloat16"
-        return torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=enabled)
-
-    def ask_student(self, images: Tensor) -> Outputs:
-        """Return the student's logits and features."""
-        with self.precision(images):
-            return self.student(images)
-
-    def ask_teacher(self, images: Tensor, places: Tensor, views: Tensor) -> Outputs | None:
-        """Return the teacher's logits and features of a batch; a table has no features.
-
-        Args:
-            images: (B, C, H, W), normalised.
-            places: (B,) of the images in the training split.
-            views: (B,) numbers of the views that `images` are.
-        """
-        if self.table is not None:
-            return self.table[places, views], []
-        if self.teacher is None:
-            return None
-        with torch.inference_mode(), self.precision(images):
-            return self.teacher(images)
-
-
-@dataclass
-class EpochSums:
-    """What an epoch has measured so far; the state of a run that stops within one has it too.
-
-    `terms` are sums over images, in float64, on the device; `totals` the losses of all steps.
-    """
-
-    steps: int = 0
-    seconds: float = 0.0
-    learning_rate: float = 0.0
-    terms: dict[str, Tensor] = field(default_factory=dict)
-    totals: list[Tensor] = field(default_factory=list)
-
-    def add(self, count: int, terms: dict[str, Tensor]) -> None:
-        """Add the terms of a step, means over `count` images; `loss` is the total."""
-        self.steps += 1
-        # Summed on the device and read once an epoch: reading would wait for each step.
-        self.totals.append(terms["loss"].detach())
-        for name, term in terms.items():
-            self.terms[name] = self.terms.get(name, 0) + term.detach().double() * count
 
 
 def fit(
@@ -378,53 +305,3 @@ def progress_line(history: list[Row], epochs: int) -> str:
     left = round((epochs - row["epoch"]) * row["seconds"])
     parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left")
     return "  ".join(parts)
-
-
-def store(
-    path: Path,
-    fingerprint: str,
-    model: WideResNet,
-    optimizer: torch.optim.SGD,
-    history: list[Row],
-    sums: EpochSums,
-) -> None:
-    """Write the state after an epoch, or within one, whole or not at all."""
-    content: dict[str, Any] = {
-        "fingerprint": fingerprint,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "history": history,
-        "sums": vars(sums),
-    }
-    save_plain(path, content)
-
-
-def restore(
-    path: Path,
-    fingerprint: str,
-    model: WideResNet,
-    optimizer: torch.optim.SGD,
-    report: Callable[[str], None],
-) -> tuple[list[Row], EpochSums]:
-    """Load the state of an unfinished run of the same fingerprint; return its history and sums.
-
-    A state that can't be read or belongs to another run is renamed to `<name>.unused`, said so,
-    and the run starts anew.
-    """
-    if not path.is_file():
-        return [], EpochSums()
-    try:
-        content = load_plain(path)
-        if content["fingerprint"] != fingerprint:
-            raise ValueError("it belongs to a run with other arguments, data or code")
-    except (ValueError, TypeError, KeyError) as error:
-        aside = path.with_name(f"{path.name}.unused")
-        path.replace(aside)
-        report(f"{path} isn't used ({error}); kept as {aside}; starting at epoch 1")
-        return [], EpochSums()
-    model.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
-    sums = EpochSums(**content["sums"])
-    within = f" and step {sums.steps} of the next" if sums.steps else ""
-    report(f"going on after epoch {len(content['history'])}{within}, from {path}")
-    return content["history"], sums
