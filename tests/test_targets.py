@@ -11,8 +11,9 @@ import torch
 from distillation.data import Dataset, count_views, epoch_generator, training_batches
 from distillation.engine import PLAIN, Networks
 from distillation.models import WideResNet, initialise
-from distillation.targets import read_targets, tabulate
+from distillation.targets import read_targets
 from distillation.training import Protocol, Weights, fit
+from tabulate_targets import tabulate
 
 AUGMENTATIONS = [(0, False), (0, True), (1, False), (2, True)]
 KD = Weights(alpha=0.9, temperature=4.0)
@@ -85,6 +86,12 @@ def test_table_is_read_for_its_own_views(digits: Dataset, tmp_path: Path) -> Non
         read_targets(file, digits, 1, False)
     with pytest.raises(ValueError, match="other training images"):
         read_targets(file, replace(digits, sha256="other"), 1, True)
+    np.savez(file, logits=np.zeros(3), padding=1, flip=True, provenance="{}")
+    with pytest.raises(ValueError, match="not a table"):
+        read_targets(file, digits, 1, True)
+    np.savez(file, logits=np.zeros(3), padding=[1, 2], flip=True, provenance="text")
+    with pytest.raises(ValueError, match="damaged"):
+        read_targets(file, digits, 1, True)
     write(file, torch.zeros(32, 17, 10).half(), 1, True, digits.sha256)
     with pytest.raises(ValueError, match="expected \\(32, 18, 10\\)"):
         read_targets(file, digits, 1, True)

@@ -48,7 +48,9 @@ def folder_digest(folder):
     It is kept under `.snakemake`, so that a large folder is read once and not at every dry run: as
     long as no file has another size, time or place on the disk.
     """
-    files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+    # Links are followed, as the reader of the images does.
+    walk = os.walk(folder, followlinks=True)
+    files = sorted(Path(place, name) for place, _, names in walk for name in names)
     names = [path.relative_to(folder).as_posix() for path in files]
     states = [
         (name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

@@ -26,6 +26,9 @@ from distillation.device import prepare_device
 from distillation.files import replacing
 from distillation.losses import Collapse, collapse_channels
 
+# Images per pass: features of all channels are large.
+BATCH = 128
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
@@ -72,13 +75,15 @@ def main(argv: list[str] | None = None) -> None:
         dataset.test.labels.numpy(), dataset.class_names, arguments.images_per_class, arguments.seed
     )
     images = dataset.test.images[indices]
-    with torch.inference_mode():
-        _, features = model(normalise(images.to(device), content["mean"], content["std"]))
-    maps = {
-        f"{collapse}_{group}": collapse_channels(feature, collapse).cpu().numpy()
-        for collapse in get_args(Collapse)
-        for group, feature in enumerate(features, start=1)
-    }
+    parts: dict[str, list[np.ndarray]] = {}
+    for batch in images.split(BATCH):
+        with torch.inference_mode():
+            _, features = model(normalise(batch.to(device), content["mean"], content["std"]))
+        for collapse in get_args(Collapse):
+            for group, feature in enumerate(features, start=1):
+                part = collapse_channels(feature, collapse).cpu().numpy()
+                parts.setdefault(f"{collapse}_{group}", []).append(part)
+    maps = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     with replacing(arguments.attention) as archive:
         np.savez_compressed(
             archive, allow_pickle=False, images=images.numpy(), indices=indices,

@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from distillation.arguments import Parser, number, run
-from distillation.data import count_views, read_dataset
+from distillation.data import Dataset, augment, count_views, normalise, read_dataset
 from distillation.device import describe_device, prepare_device
-from distillation.engine import Precision, pick_engine
+from distillation.engine import Engine, Networks, Precision, pick_engine
 from distillation.files import replacing
+from distillation.models import WideResNet
 from distillation.provenance import PACKAGES, describe_step
 from distillation.runs import load_teacher
-from distillation.targets import tabulate
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -45,6 +47,32 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     precision = {"choices": get_args(Precision), "default": "float32"}
     flag("--precision", **precision, help="of the teacher; auto: what pays (default: %(default)s)")
     return parser.parse_args(argv)
+
+
+def tabulate(
+    teacher: WideResNet, dataset: Dataset, padding: int, flip: bool, batch_size: int, engine: Engine
+) -> Tensor:
+    """Return the teacher's logits (N, V, K) of all views, in float16, numbered by view_number."""
+    networks = Networks(teacher, None, engine)
+    images = dataset.train.images
+    side = 2 * padding + 1
+    table = torch.empty(
+        len(images), count_views(padding, flip), len(dataset.class_names), dtype=torch.float16
+    )
+    for view in range(table.shape[1]):
+        mirrored, place = divmod(view, side**2)
+        offset = torch.tensor([divmod(place, side)], device=images.device)
+        flipped = torch.tensor([bool(mirrored)], device=images.device)
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            seen = augment(batch, padding, offset.expand(len(batch), 2), flipped.expand(len(batch)))
+            with torch.inference_mode():
+                logits, _ = networks.ask_student(normalise(seen, dataset.mean, dataset.std))
+            table[start : start + batch_size, view] = logits.half().cpu()
+        if not table[:, view].isfinite().all():
+            raise FloatingPointError(f"a logit of view {view + 1} is not finite in float16")
+        print(f"view {view + 1} of {table.shape[1]}", flush=True)
+    return table
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,6 +4,7 @@ What is measured and drawn later is computed in float32 and eagerly, whatever is
 """
 
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ Compile = Literal["auto", "on", "off"]
 Outputs = tuple[Tensor, list[Tensor]]
 
 # bfloat16 is picked where matrix products are this much faster in it: below, what surrounds them
-# eats the gain. Processors have it (1.8 to 3 times as fast) or emulate it (0.6 times).
+# eats the gain. Processors have it (1.8 to 3 times as fast) or emulate it (at most 0.6 times).
 WORTHWHILE_RATIO = 1.3
 # Compiling takes about 40 s and gains 3 to 7 % on a CPU: it is repaid within half an hour.
 WORTHWHILE_SECONDS = 3600
@@ -63,7 +64,7 @@ def pick_engine(
         picked = "bfloat16" if ratio >= WORTHWHILE_RATIO else "float32"
         reasons.append(f"matrix products are {ratio:.1f} times as fast in bfloat16")
     seconds = operations / OPERATIONS_PER_SECOND
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    compiler = shutil.which(shlex.split(os.environ.get("CXX", "g++"))[0])
     if compile_ == "on" and device.type == "cpu" and not compiler:
         raise ValueError("compile is on, but there is no C++ compiler (g++, or CXX); allowed: off")
     compiled = compile_ == "on"
@@ -95,6 +96,9 @@ def bfloat16_ratio(device: torch.device) -> float:
             product[0, 0].item()
             seconds = time.perf_counter() - started
             fastest[dtype] = min(seconds, fastest.get(dtype, seconds))
+        if fastest[torch.bfloat16] > 3 * fastest[torch.float32]:
+            # Emulated: more turns would take seconds.
+            break
     return fastest[torch.float32] / fastest[torch.bfloat16]
 
 

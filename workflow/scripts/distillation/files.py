@@ -13,10 +13,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
 
     Folders are made. If the block fails, the temporary file is removed and `path` stays as it
-    was. The temporary name keeps the suffix, because writers choose their format by it.
+    was. The temporary name keeps the suffix, because writers choose their format by it;
+    what a killed process left under it is overwritten.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.unfinished{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
@@ -33,8 +34,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     If the block fails, the new folder is removed and `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    # A killed process of the same number may have left one.
+    temporary = path.with_name(f".{path.name}.unfinished")
+    # A killed process may have left one.
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
@@ -67,8 +68,12 @@ def only_run_in(folder: Path) -> Iterator[None]:
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{folder}: another run is writing there; allowed: one") from error
+            # One that has just ended may have removed the file between our two steps.
+            held = os.path.samestat(os.fstat(file.fileno()), lock.stat())
+        except (BlockingIOError, FileNotFoundError):
+            held = False
+        if not held:
+            raise ValueError(f"{folder}: another run is writing there; allowed: one")
         try:
             yield
         finally:

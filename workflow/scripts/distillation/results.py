@@ -122,9 +122,9 @@ def check_one_experiment(runs: list[Run]) -> None:
 
 
 def decisive(provenance: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return what config, code, data and engine (of a training) gave to a step, by name."""
+    """Return what the config, the code and the data gave to a step, by name."""
     found = provenance["arguments"] | {
-        name: provenance.get(name) for name in ("code_digest", "data_sha256", "engine")
+        name: provenance[name] for name in ("code_digest", "data_sha256")
     }
     return {name: value for name, value in found.items() if name not in leave_out}
 

@@ -142,12 +142,12 @@ def train_and_save(
     def report(line: str) -> None:
         print(f"{arguments.checkpoint.parent}: {line}", flush=True)
 
-    report(
-        f"WRN-{arguments.depth}-{arguments.width}, {count_parameters(model):,} parameters, "
-        f"{len(dataset.train.labels):,} images, {arguments.device}, {arguments.threads} thread(s), "
-        f"{chosen}"
-    )
     with only_run_in(arguments.checkpoint.parent), stop_at_signals() as stop_asked:
+        report(
+            f"WRN-{arguments.depth}-{arguments.width}, {count_parameters(model):,} parameters, "
+            f"{len(dataset.train.labels):,} images, {arguments.device}, "
+            f"{arguments.threads} thread(s), {chosen}"
+        )
         history = fit(
             model, dataset.to(device), protocol, weights, taught_by, arguments.seed,
             arguments.resume, fingerprint(provenance), report, stop_asked, engine,

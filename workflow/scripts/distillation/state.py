@@ -73,7 +73,7 @@ def restore(
     try:
         content = load_plain(path)
         if content["fingerprint"] != fingerprint:
-            raise ValueError("it belongs to a run with other arguments, data or code")
+            raise ValueError("it belongs to a run with other arguments, data or code, or elsewhere")
     except (ValueError, TypeError, KeyError) as error:
         aside = path.with_name(f"{path.name}.unused")
         path.replace(aside)
@@ -82,6 +82,9 @@ def restore(
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     sums = EpochSums(**content["sums"])
+    device = next(model.parameters()).device
+    sums.terms = {name: term.to(device) for name, term in sums.terms.items()}
+    sums.totals = [total.to(device) for total in sums.totals]
     within = f" and step {sums.steps} of the next" if sums.steps else ""
     report(f"going on after epoch {len(content['history'])}{within}, from {path}")
     return content["history"], sums
