@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +27,17 @@ PROTOCOL = [
     *("--gamma-init", "ones", "--seed", "0", "--device", "cpu"),
 ]
 AT_KD = ["--alpha", "0.9", "--temperature", "4", "--beta", "100"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def interruptible() -> Iterator[None]:
+    """Have SIGINT reach what the tests start, also where they run in the background.
+
+    A shell has its background jobs ignore SIGINT, and so would everything that they start.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def training(finished: Path, script: str, epochs: int = 12) -> list[str]:
