@@ -23,7 +23,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "SNA
 def readme_commands(section: str = "") -> list[str]:
     """Return the command lines of the shell blocks of README.md, or of one of its sections."""
     text = README.partition(f"\n## {section}\n")[2].partition("\n## ")[0] if section else README
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, flags=re.M | re.S)
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.M | re.S)
     return str("".join(blocks)).replace("\\\n", " ").splitlines()
 
 

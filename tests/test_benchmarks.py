@@ -4,6 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from shell import ROOT, run_in_shell
 
 
@@ -19,6 +21,6 @@ def test_training_step(tmp_path: Path) -> None:
     (ratio,) = arm["ratios"]
     assert f"| {ratio:.2f} ({ratio:.2f} to {ratio:.2f}) |" in said
     assert f"| {arm['images_per_second']:,.0f} |" in said
-    assert arm["images_per_second"] / arm["textbook_images_per_second"] > 0
+    assert ratio == pytest.approx(arm["images_per_second"] / arm["textbook_images_per_second"])
     assert content["machine"]["engine"] == "float32, not compiled"
     assert content["peak_memory_bytes"] > 1e8

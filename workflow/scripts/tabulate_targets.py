@@ -21,7 +21,14 @@ import torch
 from torch import Tensor
 
 from distillation.arguments import Parser, number, run
-from distillation.data import Dataset, augment, count_views, normalise, read_dataset
+from distillation.data import (
+    Dataset,
+    augment,
+    check_padding,
+    count_views,
+    normalise,
+    read_dataset,
+)
 from distillation.device import describe_device, prepare_device
 from distillation.engine import Engine, Networks, Precision, pick_engine
 from distillation.files import replacing
@@ -80,10 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_args(argv)
     device = prepare_device(arguments.device, arguments.threads)
     dataset = read_dataset(arguments.data)
-    if arguments.padding >= dataset.image_size:
-        raise ValueError(
-            f"padding is {arguments.padding}; allowed: less than the images' {dataset.image_size}"
-        )
+    check_padding(arguments.padding, dataset)
     teacher, provenance = load_teacher(arguments.checkpoint, dataset, device)
     engine, chosen = pick_engine(arguments.precision, "off", device, 0)
     images, views = len(dataset.train.labels), count_views(arguments.padding, arguments.flip)

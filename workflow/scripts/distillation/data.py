@@ -166,6 +166,14 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
+def check_padding(padding: int, dataset: Dataset) -> None:
+    """Raise ValueError if images can't be reflected by as many pixels as `padding`."""
+    if padding >= dataset.image_size:
+        raise ValueError(
+            f"padding is {padding}; allowed: less than the images' {dataset.image_size}"
+        )
+
+
 def view_number(padding: int, offsets: Tensor, flips: Tensor) -> Tensor:
     """Number the views of `augment`, 0 to count_views - 1: offsets (N, 2), flips (N,) -> (N,)."""
     side = 2 * padding + 1

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from distillation.arguments import LARGEST_SEED, number, picked
 from distillation.checkpoint import load_checkpoint, save_checkpoint
-from distillation.data import Dataset, read_dataset
+from distillation.data import Dataset, check_padding, read_dataset
 from distillation.device import describe_device, prepare_device
 from distillation.engine import Compile, Precision, pick_engine
 from distillation.files import only_run_in, replacing, replacing_folder
@@ -95,10 +95,7 @@ def prepare_run(arguments: argparse.Namespace) -> tuple[Dataset, torch.device]:
     if arguments.nesterov and not arguments.momentum:
         raise ValueError("nesterov is on, but momentum is 0; allowed: momentum above 0")
     dataset = read_dataset(arguments.data)
-    if arguments.padding >= dataset.image_size:
-        raise ValueError(
-            f"padding is {arguments.padding}; allowed: less than the images' {dataset.image_size}"
-        )
+    check_padding(arguments.padding, dataset)
     if len(dataset.train.labels) % arguments.batch_size == 1:
         raise ValueError(
             f"batch_size is {arguments.batch_size}, which leaves a last batch of 1 of the "
