@@ -174,6 +174,20 @@ def test_sum_and_mean_of_squares_are_one_map():
     )
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2**-7)])
+def test_gradient_of_the_squares(dtype, tolerance):
+    """The gradient of the collapsed squares is autograd's, to within the features' precision."""
+    features = random(2, 5, 3, 3).to(dtype)
+    weights = random(2, 3, 3, seed=1)
+    ours = features.clone().requires_grad_()
+    (collapse_channels(ours, "sum_square") * weights).sum().backward()
+    plain = features.double().requires_grad_()
+    (plain.square().sum(dim=1) * weights).sum().backward()
+    assert ours.grad is not None
+    assert ours.grad.dtype == dtype
+    torch.testing.assert_close(ours.grad.double(), plain.grad, rtol=tolerance, atol=0)
+
+
 @pytest.mark.parametrize("collapse", COLLAPSES)
 def test_maps_know_no_scale(collapse):
     """Features times a positive factor have the same map, each image by itself."""

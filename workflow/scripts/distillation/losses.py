@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 KLReduction = Literal["batchmean", "legacy_2017"]
@@ -70,11 +71,11 @@ def collapse_channels(features: Tensor, collapse: Collapse) -> Tensor:
     """
     if features.dim() != 4:
         raise ValueError(f"features have shape {tuple(features.shape)}; expected (N, C, H, W)")
-    features = features.float()
     if collapse == "mean_square":
-        return features.square().mean(dim=1)
+        return SumOfSquares.apply(features) / features.shape[1]  # type: ignore[operator]
     if collapse == "sum_square":
-        return features.square().sum(dim=1)
+        return SumOfSquares.apply(features)  # type: ignore[return-value]
+    features = features.float()
     if collapse == "sum":
         return features.sum(dim=1)
     if collapse == "sum_absolute":
@@ -85,6 +86,27 @@ def collapse_channels(features: Tensor, collapse: Collapse) -> Tensor:
     raise ValueError(
         f"collapse is {collapse!r}; allowed: mean_square, sum_square, sum, sum_absolute, max_square"
     )
+
+
+class SumOfSquares(torch.autograd.Function):
+    """The sum of squares over channels, (N, C, H, W) -> (N, H, W), in float32.
+
+    The same as `features.float().square().sum(dim=1)`, which would write the features twice more in
+    each direction: it takes a third of the time, forward and backward. The gradient is computed in
+    the precision of the features, in which it leaves anyway.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, features: Tensor) -> Tensor:
+        """Return the sums."""
+        ctx.save_for_backward(features)
+        return torch.linalg.vector_norm(features, dim=1, dtype=torch.float32).square()
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        """Return 2 * features * gradient."""
+        (features,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return features * (2 * gradient).to(features.dtype)[:, None]
 
 
 def attention_map(features: Tensor, collapse: Collapse = "mean_square") -> Tensor:
