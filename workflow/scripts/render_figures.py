@@ -34,18 +34,16 @@ from PIL import Image
 from distillation.arguments import Parser, number, run
 from distillation.arrays import read_arrays
 from distillation.files import replacing_folder
-from distillation.results import Run, add_run_flag, by_model, check_one_experiment, label, read_run
+from distillation.results import (
+    Run,
+    add_run_flag,
+    by_model,
+    check_one_experiment,
+    colours,
+    label,
+    read_run,
+)
 
-# One colour per method everywhere, told apart by the colour-blind.
-# Okabe and Ito 2008, "Color Universal Design".
-COLOURS = {
-    "teacher": "#000000",
-    "baseline": "#E69F00",
-    "kd": "#0072B2",
-    "at": "#009E73",
-    "at_kd": "#CC79A7",
-}
-OTHER_COLOURS = ("#D55E00", "#56B4E9", "#8C6D31", "#7F7F7F")
 COLLAPSES = {
     "mean_square": "mean of squares",
     "sum_square": "sum of squares",
@@ -79,14 +77,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flag("--figures", type=Path, required=True, help="output folder, replaced as a whole")
     flag("--dpi", type=number(int, 50, 600), required=True, help="of the PNG files, 50 to 600")
     return parser.parse_args(argv)
-
-
-def colours(models: list[str]) -> dict[str, str]:
-    """Give each model its colour; methods that the config adds take the others in turn."""
-    added = [model for model in models if model not in COLOURS]
-    return COLOURS | {
-        model: OTHER_COLOURS[position % len(OTHER_COLOURS)] for position, model in enumerate(added)
-    }
 
 
 def draw_curves(axes: Axes, groups: Groups, column: Column, palette: dict[str, str]) -> None:

@@ -12,6 +12,17 @@ import pandas as pd
 # How the four arms are written in tables and figures; other methods go by their own name.
 LABELS = {"teacher": "Teacher", "baseline": "Baseline", "kd": "KD", "at": "AT", "at_kd": "AT+KD"}
 
+# One colour per method everywhere, told apart by the colour-blind.
+# Okabe and Ito 2008, "Color Universal Design".
+COLOURS = {
+    "teacher": "#000000",
+    "baseline": "#E69F00",
+    "kd": "#0072B2",
+    "at": "#009E73",
+    "at_kd": "#CC79A7",
+}
+OTHER_COLOURS = ("#D55E00", "#56B4E9", "#8C6D31", "#7F7F7F")
+
 # What tables and figures rely on.
 METRICS = (
     "images", "top1_accuracy", "per_class_accuracy", "confusion_matrix", "parameters", "provenance",
@@ -50,6 +61,14 @@ class Run:
 def label(model: str) -> str:
     """Return the name of a model as people read it."""
     return LABELS.get(model, model)
+
+
+def colours(models: list[str]) -> dict[str, str]:
+    """Give each model its colour; methods that the config adds take the others in turn."""
+    added = [model for model in models if model not in COLOURS]
+    return COLOURS | {
+        model: OTHER_COLOURS[position % len(OTHER_COLOURS)] for position, model in enumerate(added)
+    }
 
 
 def read_run(model: str, seed: str, metrics: str, history: str) -> Run:
