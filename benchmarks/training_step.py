@@ -11,13 +11,19 @@ take turns; images are noise, since speed doesn't depend on what they show.
 import argparse
 import itertools
 import json
+import os
 import platform
+import re
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+# What torch's profiler logs of itself would stand among the results; it is read at the import.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import numpy as np
 import torch
@@ -37,6 +43,7 @@ from distillation.engine import Engine, Networks, pick_engine
 from distillation.files import replacing
 from distillation.losses import attention_transfer, knowledge_distillation
 from distillation.models import WideResNet, count_multiply_accumulates, initialise
+from distillation.provenance import git
 from distillation.state import EpochSums
 from distillation.training import Protocol, Weights, train_epoch
 
@@ -56,6 +63,15 @@ ARMS: dict[str, tuple[int, int | None, Weights, bool]] = {
     "KD": (16, 40, KD, False),
     "KD from a table": (16, 40, KD, True),
     "AT+KD": (16, 40, AT_KD, False),
+}
+
+# What the operations of a step are called by torch's profiler, by kind; the rest is "other".
+KINDS = {
+    "convolution": "conv",
+    "batch norm": "batch_norm",
+    "ReLU": "clamp_min|threshold_backward|relu",
+    "addition": "aten::add",
+    "copies and casts": "aten::copy_",
 }
 
 
@@ -182,6 +198,20 @@ def convolution_seconds(depth: int, device: torch.device, dtype: torch.dtype) ->
     return total
 
 
+def time_by_kind(steps: Iterator[None], count: int) -> dict[str, float]:
+    """Return the fraction of the time of `count` steps that each kind of operation takes."""
+    with torch.profiler.profile() as profile:
+        for _ in range(count):
+            next(steps)
+    cuda = torch.cuda.is_available()
+    seconds = dict.fromkeys([*KINDS, "other"], 0.0)
+    for event in profile.key_averages():
+        kinds = (kind for kind, names in KINDS.items() if re.search(names, event.key))
+        time_ = event.self_device_time_total if cuda else event.self_cpu_time_total
+        seconds[next(kinds, "other")] += time_
+    return {kind: each / sum(seconds.values()) for kind, each in seconds.items()}
+
+
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Return floating-point operations per second of a product of 2048 x 2048 matrices."""
     matrix = torch.ones(2048, 2048, device=device, dtype=dtype)
@@ -190,8 +220,8 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 def measure_arm(
     arm: str, arguments: argparse.Namespace, device: torch.device, engine: Engine
-) -> dict[str, float | list[float]]:
-    """Return images/s of both loops, the ratio in each turn, and the shares of the limits."""
+) -> dict[str, Any]:
+    """Return images/s of both loops, the ratio in each turn, and what the time goes to."""
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
     labels = generator.integers(0, CLASSES, IMAGES)
@@ -214,11 +244,12 @@ def measure_arm(
     operations = 6 * count_multiply_accumulates(make_network(depth, device), SIZE)
     if teacher_depth and not tabled:
         operations += 2 * count_multiply_accumulates(make_network(teacher_depth, device), SIZE)
-    result: dict[str, float | list[float]] = {
+    result: dict[str, Any] = {
         "textbook_images_per_second": statistics.median(speeds["textbook"]),
         "images_per_second": speed,
         "ratios": [ours / other for ours, other in zip(*reversed(speeds.values()), strict=True)],
         "share_of_matrix_rate": speed * operations / matrix_rate(device, dtype),
+        "time_by_kind": time_by_kind(loops["ours"], arguments.steps),
     }
     if not teacher_depth or tabled:
         limit = BATCH / convolution_seconds(depth, device, dtype)
@@ -253,6 +284,7 @@ def main(argv: list[str] | None = None) -> None:
         "engine": chosen,
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "commit": git("rev-parse", "--short=12", "HEAD") or "unknown",
     }
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     print(
@@ -264,7 +296,6 @@ def main(argv: list[str] | None = None) -> None:
     for arm in arguments.arms:
         found = arms[arm] = measure_arm(arm, arguments, device, engine)
         ratios = found["ratios"]
-        assert isinstance(ratios, list)  # noqa: S101 for the type checker
         limit = found.get("share_of_convolution_limit")
         print(
             f"| {arm} | {found['textbook_images_per_second']:,.0f} "
@@ -273,10 +304,16 @@ def main(argv: list[str] | None = None) -> None:
             f"| {found['share_of_matrix_rate']:.0%} | {f'{limit:.0%}' if limit else '-'} |",
             flush=True,
         )
+    print("\nShares of the time of our step, by torch's profiler:\n")
+    print(f"| | {' | '.join([*KINDS, 'other'])} |\n| --- |{' ---: |' * (len(KINDS) + 1)}")
+    for arm, found in arms.items():
+        print(
+            f"| {arm} | {' | '.join(f'{share:.0%}' for share in found['time_by_kind'].values())} |"
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
-    print(f"Peak memory, all arms in one process: {peak / 1e9:.1f} GB")
+    print(f"\nPeak memory, all arms in one process: {peak / 1e9:.1f} GB")
     if arguments.json:
         with replacing(arguments.json) as file:
             content = {"machine": machine, "arms": arms, "peak_memory_bytes": peak}

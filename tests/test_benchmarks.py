@@ -24,3 +24,10 @@ def test_training_step(tmp_path: Path) -> None:
     assert ratio == pytest.approx(arm["images_per_second"] / arm["textbook_images_per_second"])
     assert content["machine"]["engine"] == "float32, not compiled"
     assert content["peak_memory_bytes"] > 1e8
+    shares = arm["time_by_kind"]
+    assert sum(shares.values()) == pytest.approx(1)
+    # The profiler's names of the operations are known: a step is convolutions for the most part.
+    assert shares["convolution"] > 0.5
+    assert 0 < shares["batch norm"] < 0.5
+    assert 0 < shares["ReLU"] < 0.5
+    assert f"| {shares['convolution']:.0%} | {shares['batch norm']:.0%} |" in said
