@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from importlib.metadata import version
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import write_pictures
 from jobs import (
     ALL_PICTURES,
     ALL_TINY,
@@ -23,10 +25,11 @@ from jobs import (
     Job,
     Snakemake,
     of_model,
+    planned,
     report_of,
     whole,
 )
-from shell import readme_commands, run_in_shell
+from shell import README, readme_commands, run_in_shell
 
 pytestmark = pytest.mark.workflow
 
@@ -171,6 +174,21 @@ def test_experiment_is_a_target(
     students = [(method, seed) for method in METHODS[:-1] for seed in (0, 1, 2)]
     jobs = plan(folder, "cifar10", overlay="run: [digits]")
     assert jobs == whole("cifar10", [("teacher", 0), *students]) | {Job("prepare_data", "cifar10")}
+
+
+def test_own_images(
+    copy_project: Callable[[Path], Path], tmp_path: Path, snakemake: Snakemake
+) -> None:
+    """README's overlay for a folder of one's own images, and the command beside it, are taken."""
+    folder = copy_project(tmp_path)
+    write_pictures(folder / "images")
+    (overlay,) = re.findall(r"^```yaml\n(.*?)^```", README, flags=re.M | re.S)
+    (folder / "mine.yaml").write_text(overlay.replace("/path/to/images", "images"))
+    (command,) = (line for line in readme_commands() if "mine.yaml" in line)
+    jobs = planned(snakemake, folder, *shlex.split(command.replace("--cores 4", ""))[1:])
+    methods = ["baseline", "kd", "at", "at_kd", "at_strong"]
+    models = [("teacher", 0), *((method, seed) for method in methods for seed in range(5))]
+    assert jobs == whole("mine", models) | {Job("prepare_data", "mine")}
 
 
 def test_cores_do_not_change_numbers(tree: Path, finished: Path, snakemake: Snakemake) -> None:
