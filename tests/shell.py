@@ -1,4 +1,4 @@
-"""Command lines, as README.md shows them and as a user's shell runs them."""
+"""Command lines, as README.md and docs/ show them and as a user's shell runs them."""
 
 import os
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+VERSIONS = (ROOT / "docs/versions.md").read_text()
 
 # The rules call plain `python`, which must be the one that runs the tests. A profile or settings of
 # the user's own would change what runs.
@@ -20,9 +21,8 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "SNA
 }
 
 
-def readme_commands(section: str = "") -> list[str]:
-    """Return the command lines of the shell blocks of README.md, or of one of its sections."""
-    text = README.partition(f"\n## {section}\n")[2].partition("\n## ")[0] if section else README
+def shell_commands(text: str) -> list[str]:
+    """Return the command lines of the shell blocks of a page."""
     blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.M | re.S)
     return str("".join(blocks)).replace("\\\n", " ").splitlines()
 

@@ -1,6 +1,6 @@
 """Versions of results: DVC and Snakemake in one repository, with a folder as the remote.
 
-What README.md tells to type is what runs here, on an experiment as small as the tiny one.
+What docs/versions.md tells to type is what runs here, on an experiment as small as the tiny one.
 """
 
 import json
@@ -15,22 +15,22 @@ import pytest
 import yaml
 
 from jobs import Job, Snakemake, edit, of_model, planned, report_of
-from shell import ENVIRONMENT, ROOT, readme_commands, run_in_shell
+from shell import ENVIRONMENT, ROOT, VERSIONS, run_in_shell, shell_commands
 
 pytestmark = pytest.mark.workflow
 
 CLEAN = "Data and pipelines are up to date.\n"
 STUDENTS = ["baseline", "kd", "at", "at_kd"]
 MODELS = [("teacher", 0), *((method, 0) for method in STUDENTS)]
-SECTION = readme_commands("Versions of results")
-# The blocks of the section, by what their first command is.
+COMMANDS = shell_commands(VERSIONS)
+# The blocks of the page, by what their first command is.
 STARTS = ["dvc remote add", "dvc pull", "git checkout HEAD~1", "dvc exp run", "dvc exp pull"]
 PLACES = [
-    next(number for number, command in enumerate(SECTION) if command.startswith(start))
+    next(number for number, command in enumerate(COMMANDS) if command.startswith(start))
     for start in STARTS
 ]
 RECORD, PULL, BACK, EXPERIMENT, ELSEWHERE = (
-    SECTION[start:end] for start, end in zip(PLACES, [*PLACES[1:], None], strict=True)
+    COMMANDS[start:end] for start, end in zip(PLACES, [*PLACES[1:], None], strict=True)
 )
 
 

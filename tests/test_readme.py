@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shell import README, ROOT, readme_commands
+from shell import README, ROOT, shell_commands
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 
@@ -16,7 +16,7 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 def test_targets_of_make_exist():
     """Every make target that README.md shows is in the Makefile."""
     makefile = (ROOT / "Makefile").read_text()
-    targets = re.findall(r"^make (\w+)", "\n".join(readme_commands()), flags=re.M)
+    targets = re.findall(r"^make (\w+)", "\n".join(shell_commands(README)), flags=re.M)
     assert {"all", "test"} <= set(targets)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.M)
@@ -30,7 +30,7 @@ def test_experiments_exist():
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in readme_commands() if c.startswith("python workflow")]
+    "command", [c for c in shell_commands(README) if c.startswith("python workflow")]
 )
 def test_steps_by_hand_have_these_flags(command: str):
     """A step that README.md runs by hand takes the flags that it is shown with."""
