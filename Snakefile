@@ -12,6 +12,9 @@ min_version("9.27")
 configfile: "config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 wildcard_constraints:
     data="[a-z][a-z0-9_]*",
     experiment="[a-z][a-z0-9_]*",

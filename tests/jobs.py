@@ -34,13 +34,14 @@ class Job(NamedTuple):
 def of_model(experiment: str, model: str, seed: int) -> set[Job]:
     """Return the jobs that train and measure a model."""
     train = "train_teacher" if model == "teacher" else "train_student"
-    rules = (train, "evaluate", "extract_attention")
+    rules = (train, "evaluate", "extract_attention", "measure_attention")
     return {Job(rule, experiment, model, seed) for rule in rules}
 
 
 def report_of(experiment: str) -> set[Job]:
-    """Return the jobs that make table and figures."""
-    return {Job("render_table", experiment), Job("render_figures", experiment)}
+    """Return the jobs that make table, comparison, claims and figures."""
+    rules = ("render_table", "compare_methods", "render_claims", "render_figures")
+    return {Job(rule, experiment) for rule in rules}
 
 
 def whole(experiment: str, models: list[tuple[str, int]]) -> set[Job]:

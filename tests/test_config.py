@@ -169,11 +169,11 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "method called teacher": (
         "defaults: {methods: {teacher: {}}}",
-        ["defaults.methods: ", "'teacher'", "other than teacher and figures"],
+        ["defaults.methods: ", "'teacher'", "other than teacher, figures and claims"],
     ),
     "method called figures": (
         "defaults: {methods: {figures: {}}}",
-        ["defaults.methods: ", "'figures'", "other than teacher and figures"],
+        ["defaults.methods: ", "'figures'", "other than teacher, figures and claims"],
     ),
     "method with upper case": (
         "defaults: {methods: {FitNet: {}}}",

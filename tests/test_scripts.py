@@ -59,6 +59,24 @@ TRAINING = {
 KD = {"alpha": 0.9, "temperature": 4}
 AT = {"beta": 1000}
 METHODS = {"baseline": {}, "kd": KD, "at": AT, "at_kd": KD | AT}
+STYLE = ["--style", str(SCRIPTS / "figures.mplstyle")]
+COMPARED = [
+    *("comparison.csv", "comparison_seeds.csv", "fidelity.csv", "comparison.md", "comparison.html"),
+    *("comparison.png", "comparison.svg"),
+]
+COMPARISON = [
+    *("--title", "x", "--confidence", "0.95", "--power", "0.8", "--resamples", "200"),
+    *("--bootstrap-seed", "0", "--dpi", "50", *STYLE),
+    *(
+        text
+        for flag, file in zip(
+            ("comparison", "seeds", "fidelity", "markdown", "page", "figure", "figure-svg"),
+            COMPARED,
+            strict=True,
+        )
+        for text in (f"--{flag}", file)
+    ),
+]
 IMAGES = {"train": 179, "test": 1618}
 STATISTICS = {"mean", "std"}
 
@@ -190,8 +208,13 @@ def chain(run_script: RunScript, tmp_path_factory: pytest.TempPathFactory) -> Pa
     run(
         "render_table.py",
         *("--title", "By hand", "--csv", "table.csv", "--markdown", "table.md"),
-        *("--summary", "summary.json", "--provenance", "provenance.json"),
+        *("--page", "table.html", "--summary", "summary.json", "--provenance", "provenance.json"),
         *run_flags(models, "metrics.json", "history.csv"),
+    )
+    run(
+        "compare_methods.py",
+        *(*COMPARISON, *run_flags(models, "metrics.json", "history.csv", "predictions.npz")),
+        *("--pair", "at_kd", "baseline", "--pair", "at_kd", "kd"),
     )
     run(
         "render_figures.py",
@@ -438,6 +461,48 @@ def test_provenance_of_the_table(chain: Path) -> None:
     assert provenance["runs"][0]["training"]["code_digest"] == code_digest(script)
 
 
+def test_comparison(chain: Path) -> None:
+    """The comparison has each pair and seed, and its numbers are those of the predictions."""
+    with (chain / "comparison.csv").open() as file:
+        pairs = list(csv.DictReader(file))
+    with (chain / "comparison_seeds.csv").open() as file:
+        seeds = list(csv.DictReader(file))
+    with (chain / "fidelity.csv").open() as file:
+        fidelity = list(csv.DictReader(file))
+    names = [("at_kd", "baseline"), ("at_kd", "kd")]
+    assert [(row["method"], row["reference"]) for row in pairs] == names
+    right = {}
+    for method in METHODS:
+        arrays = read_archive(chain / f"{method}/predictions.npz")
+        right[method] = arrays["predictions"] == arrays["labels"]
+    for (method, reference), row, seed in zip(names, pairs, seeds, strict=True):
+        alone = int((right[method] & ~right[reference]).sum())
+        other = int((~right[method] & right[reference]).sum())
+        difference = 100 * (alone - other) / IMAGES["test"]
+        assert float(row["difference"]) == pytest.approx(difference, abs=1e-9)
+        assert float(row["images_low"]) <= difference <= float(row["images_high"])
+        assert (int(seed["only_method_correct"]), int(seed["only_reference_correct"])) == (
+            alone,
+            other,
+        )
+        # One seed tells nothing of others.
+        assert row["verdict"] == "one_seed"
+        assert {row[name] for name in ("low", "high", "p_value", "p_holm", "detectable")} == {""}
+        assert row["sentence"].startswith("With one seed nothing can be said about other seeds")
+        assert row["sentence"] in (chain / "comparison.md").read_text()
+        assert row["sentence"] in (chain / "comparison.html").read_text()
+    measures = [(row["method"], row["measure"]) for row in fidelity]
+    assert measures == [
+        (method, measure)
+        for method in METHODS
+        for measure in ("teacher_agreement", "teacher_divergence")
+    ]
+    metrics = json.loads((chain / "kd/metrics.json").read_text())
+    assert float(fidelity[2]["mean"]) == pytest.approx(100 * metrics["teacher_agreement"])
+    # The page holds the figure itself.
+    assert "data:image/png;base64," in (chain / "comparison.html").read_text()
+
+
 def test_figures(chain: Path) -> None:
     """Every figure is there as PNG and SVG, and nothing else."""
     attention = [
@@ -554,9 +619,8 @@ TEACHER = TRAINING | {"data": "{chain}/data/digits.npz"}
 STUDENT = TEACHER | KD | {"teacher": "{chain}/teacher/checkpoint.pt"}
 TABLED = TEACHER | KD | {"teacher_targets": "{chain}/teacher/targets.npz"}
 OUTPUTS = outputs_of_training("out")
-STYLE = ["--style", str(SCRIPTS / "figures.mplstyle")]
 TABLE = [
-    *("--title", "x", "--csv", "out.csv", "--markdown", "out.md"),
+    *("--title", "x", "--csv", "out.csv", "--markdown", "out.md", "--page", "out.html"),
     *("--summary", "out.json", "--provenance", "from.json"),
 ]
 FIGURES = ["--title", "x", "--figures", "out", "--dpi", "50"]
@@ -569,6 +633,7 @@ TEACHER_RUN = [
     "{chain}/teacher/metrics.json",
     "{chain}/teacher/history.csv",
 ]
+KD_COMPARED = [*KD_RUN, "{chain}/kd/predictions.npz"]
 TEACHER_MAPS = [*TEACHER_RUN, "{chain}/teacher/attention.npz"]
 KD_MAPS = [*TEACHER_MAPS, *KD_RUN, "{chain}/kd/attention.npz"]
 
@@ -824,6 +889,46 @@ MISTAKES: dict[str, tuple[str, list[str], list[str]]] = {
         [*TABLE, "--run", "kd", "0", "nothing.json", KD_FILES[1]],
         ["nothing.json", "no such file"],
     ),
+    "a pair of an unknown method": (
+        "compare_methods.py",
+        [
+            *COMPARISON,
+            *TEACHER_RUN,
+            "{chain}/teacher/predictions.npz",
+            *KD_COMPARED,
+            "--pair",
+            "kd",
+            "soft",
+        ],
+        ["--pair kd soft", "no run of soft", "teacher, kd"],
+    ),
+    "a method compared with itself": (
+        "compare_methods.py",
+        [
+            *COMPARISON,
+            *TEACHER_RUN,
+            "{chain}/teacher/predictions.npz",
+            *KD_COMPARED,
+            "--pair",
+            "kd",
+            "kd",
+        ],
+        ["--pair kd kd", "two different ones"],
+    ),
+    "predictions of another model": (
+        "compare_methods.py",
+        [
+            *COMPARISON,
+            *TEACHER_RUN,
+            "{chain}/teacher/predictions.npz",
+            *KD_RUN,
+            "{chain}/teacher/predictions.npz",
+            "--pair",
+            "kd",
+            "teacher",
+        ],
+        ["{chain}/teacher/predictions.npz", "kd"],
+    ),
     "truncated metrics": (
         "render_table.py",
         [*TABLE, "--run", "kd", "0", "{spoilt}/truncated.json", KD_FILES[1]],
@@ -947,6 +1052,10 @@ INPUTS: dict[str, tuple[str, list[str]]] = {
     "checkpoint of maps": ("extract_attention.py", flags(EXTRACT | {"checkpoint": "{planted}"})),
     "metrics": ("render_table.py", [*TABLE, "--run", "kd", "0", "{planted}", KD_FILES[1]]),
     "history": ("render_table.py", [*TABLE, "--run", "kd", "0", KD_FILES[0], "{planted}"]),
+    "predictions to compare": (
+        "compare_methods.py",
+        [*COMPARISON, *TEACHER_RUN, "{chain}/teacher/predictions.npz", *KD_RUN, "{planted}"],
+    ),
     "maps": ("render_figures.py", [*FIGURES, *STYLE, *TEACHER_MAPS, *KD_RUN, "{planted}"]),
 }
 

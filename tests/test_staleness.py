@@ -39,6 +39,9 @@ LIBRARY = "workflow/scripts/distillation"
 STYLE = "workflow/scripts/figures.mplstyle"
 LEARNERS = [method for method in METHODS if method != "baseline"]
 REPORTS = report_of("tiny") | report_of("pictures")
+MODELS_JOBS = {job for job in ALL if job.model} - {TABLE}
+# What a baseline is measured against a teacher in.
+WITH_TEACHER = [Job(rule, "tiny", "baseline") for rule in ("evaluate", "measure_attention")]
 PREPARE = {Job("prepare_data", "tiny"), Job("prepare_data", "pictures")}
 NOTHING: set[Job] = set()
 
@@ -189,7 +192,7 @@ EDITS = {
     "learning rate of the teacher": Edit(
         of_methods("teacher", *LEARNERS, experiments=("tiny", "pictures"))
         # The baseline learns from no teacher, but is compared with one.
-        | {Job("evaluate", "tiny", "baseline", seed) for seed in SEEDS},
+        | {job._replace(seed=seed) for job in WITH_TEACHER for seed in SEEDS},
         "experiments: {tiny: {teacher: {training: {learning_rate: 0.05}}}}",
     ),
     "a teacher for each seed": Edit(
@@ -197,12 +200,16 @@ EDITS = {
         of_model("tiny", "teacher", 1)
         | report_of("tiny")
         | {job for job in ALL_TINY if job.seed == 1 and job.model in LEARNERS}
-        | {Job("evaluate", "tiny", "baseline", 1), TABLE._replace(seed=1)},
+        | {*(job._replace(seed=1) for job in WITH_TEACHER), TABLE._replace(seed=1)},
         "experiments: {tiny: {teacher: {per_seed: true}}}",
     ),
     "epochs of the students": Edit(
         of_methods(*METHODS, experiments=("tiny", "pictures")),
         "experiments: {tiny: {student: {training: {epochs: 3}}}}",
+    ),
+    "padding of the students' convolutions": Edit(
+        of_methods(*METHODS, experiments=("tiny", "pictures")),
+        "experiments: {tiny: {student: {padding_mode: reflect}}}",
     ),
     "width of the students": Edit(
         of_methods(*METHODS, experiments=("tiny", "pictures")),
@@ -219,15 +226,15 @@ EDITS = {
     ),
     "a value of the defaults": Edit(ALL, "defaults: {training: {weight_decay: 1.0e-4}}"),
     "threads of torch, which change sums": Edit(
-        of("train_teacher", "train_student", "evaluate", "extract_attention") | REPORTS | {TABLE},
+        MODELS_JOBS | REPORTS | {TABLE},
         "defaults: {threads: 2}",
     ),
     "precision": Edit(
-        of("train_teacher", "train_student", "evaluate", "extract_attention") | REPORTS | {TABLE},
+        MODELS_JOBS | REPORTS | {TABLE},
         "experiments: {tiny: {precision: bfloat16}}",
     ),
     "compiling": Edit(
-        of("train_teacher", "train_student", "evaluate", "extract_attention") | REPORTS | {TABLE},
+        MODELS_JOBS | REPORTS | {TABLE},
         "experiments: {tiny: {compile: on}}",
     ),
     # Data.
@@ -255,13 +262,33 @@ EDITS = {
     "number of attention images": Edit(
         of("extract_attention", "render_figures"), "defaults: {attention: {images_per_class: 2}}"
     ),
+    "steps of deletion": Edit(
+        of("measure_attention", "render_claims"), "defaults: {attention_metrics: {steps: 4}}"
+    ),
+    "no masks": Edit(
+        # The pictures have none anyway.
+        {job for job in ALL_TINY if job.rule in ("measure_attention", "render_claims")},
+        "defaults: {attention_metrics: {object_mask: none}}",
+    ),
+    "a pair of methods": Edit(
+        {Job("compare_methods", "tiny"), Job("render_claims", "tiny")},
+        "defaults: {comparison: {pairs: [[at_kd, kd], [at_kd, at]]}}",
+    ),
+    "resamples of the comparison": Edit(
+        of("compare_methods", "render_claims"), "defaults: {comparison: {resamples: 500}}"
+    ),
     "resolution of the figures": Edit(
-        of("render_figures"), "experiments: {tiny: {figures: {dpi: 60}}}"
+        of("render_figures", "compare_methods", "render_claims"),
+        "experiments: {tiny: {figures: {dpi: 60}}}",
     ),
     "title": Edit(report_of("tiny"), "experiments: {tiny: {title: Other digits}}"),
-    "style file": Edit(of("render_figures"), change=append(STYLE, "lines.linewidth: 2\n")),
+    "style file": Edit(
+        of("render_figures", "compare_methods", "render_claims"),
+        change=append(STYLE, "lines.linewidth: 2\n"),
+    ),
     "style file, with an old time": Edit(
-        of("render_figures"), change=long_ago(STYLE, append(STYLE, "lines.linewidth: 2\n"))
+        of("render_figures", "compare_methods", "render_claims"),
+        change=long_ago(STYLE, append(STYLE, "lines.linewidth: 2\n")),
     ),
     "code of tabulate_targets.py": Edit(
         of_methods("kd") | {TABLE},
@@ -274,6 +301,9 @@ EDITS = {
     "1.0 for 1, 0.90 for 0.9": Edit(
         NOTHING,
         "{defaults: {training: {momentum: 0.90}}, experiments: {tiny: {training: {padding: 1.0}}}}",
+    ),
+    "where the masks come from, said": Edit(
+        NOTHING, "experiments: {pictures: {attention_metrics: {object_mask: none}}}"
     ),
     "what holds already, said again": Edit(NOTHING, "data: {tiny: {seed: 0, image_size: 12}}"),
     "a description and a range in the schema": Edit(
@@ -326,6 +356,17 @@ EDITS = {
     ),
     "code of render_table.py": Edit(
         of("render_table"), change=append("workflow/scripts/render_table.py", "\nNEW = 1\n")
+    ),
+    "code of measure_attention.py": Edit(
+        of("measure_attention", "render_claims"),
+        change=append("workflow/scripts/measure_attention.py", "\nNEW = 1\n"),
+    ),
+    "code of compare_methods.py": Edit(
+        of("compare_methods", "render_claims"),
+        change=append("workflow/scripts/compare_methods.py", "\nNEW = 1\n"),
+    ),
+    "code of render_claims.py": Edit(
+        of("render_claims"), change=append("workflow/scripts/render_claims.py", "\nNEW = 1\n")
     ),
     "code of render_figures.py": Edit(
         of("render_figures"), change=append("workflow/scripts/render_figures.py", "\nNEW = 1\n")

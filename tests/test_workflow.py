@@ -29,14 +29,19 @@ from jobs import (
     report_of,
     whole,
 )
-from shell import README, readme_commands, run_in_shell
+from shell import README, run_in_shell, shell_commands
 
 pytestmark = pytest.mark.workflow
 
-REPORTS = ["table.csv", "table.md", "summary.json", "provenance.json", "figures"]
+REPORTS = [
+    *("table.csv", "table.md", "table.html", "summary.json", "provenance.json", "figures"),
+    *("comparison.csv", "comparison_seeds.csv", "fidelity.csv", "comparison.md"),
+    *("comparison.html", "comparison.png", "comparison.svg"),
+    *("attention_metrics.csv", "claims.md", "claims.html", "claims"),
+]
 MODEL_FILES = [
     *("checkpoint.pt", "history.csv", "tensorboard"),
-    *("metrics.json", "predictions.npz", "attention.npz"),
+    *("metrics.json", "predictions.npz", "attention.npz", "attention_metrics.csv"),
 ]
 
 
@@ -184,7 +189,7 @@ def test_own_images(
     write_pictures(folder / "images")
     (overlay,) = re.findall(r"^```yaml\n(.*?)^```", README, flags=re.M | re.S)
     (folder / "mine.yaml").write_text(overlay.replace("/path/to/images", "images"))
-    (command,) = (line for line in readme_commands() if "mine.yaml" in line)
+    (command,) = (line for line in shell_commands(README) if "mine.yaml" in line)
     jobs = planned(snakemake, folder, *shlex.split(command.replace("--cores 4", ""))[1:])
     methods = ["baseline", "kd", "at", "at_kd", "at_strong"]
     models = [("teacher", 0), *((method, seed) for method in methods for seed in range(5))]
@@ -292,7 +297,7 @@ def test_removed_models(tree: Path, snakemake: Snakemake) -> None:
         for path in results.glob("*/seed_*/*")
         if path.is_file() and path.parent not in kept
     } | {"results/tiny/teacher/seed_0/targets.npz"}
-    (command,) = (line for line in readme_commands() if "--list-untracked" in line)
+    (command,) = (line for line in shell_commands(README) if "--list-untracked" in line)
     said = run_in_shell(tree, command.replace(" all ", f" all {' '.join(files)} "))
     assert set(said.splitlines()) == expected
 

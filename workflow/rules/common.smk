@@ -99,12 +99,38 @@ def model_files(experiment, *names):
 def artifacts(experiment):
     """List all that an experiment makes: a failed rerun must leave nothing that looks finished."""
     data = f"results/data/{EXPERIMENTS[experiment]['data']}"
-    reports = ("table.csv", "table.md", "summary.json", "provenance.json", "figures")
-    each = ("checkpoint.pt", "history.csv", "tensorboard", "metrics.json", "predictions.npz")
+    reports = (
+        "table.csv",
+        "table.md",
+        "table.html",
+        "summary.json",
+        "provenance.json",
+        "figures",
+        "comparison.csv",
+        "comparison_seeds.csv",
+        "fidelity.csv",
+        "comparison.md",
+        "comparison.html",
+        "comparison.png",
+        "comparison.svg",
+        "attention_metrics.csv",
+        "claims.md",
+        "claims.html",
+        "claims",
+    )
+    each = (
+        "checkpoint.pt",
+        "history.csv",
+        "tensorboard",
+        "metrics.json",
+        "predictions.npz",
+        "attention.npz",
+        "attention_metrics.csv",
+    )
     return [
         f"{data}.npz",
         f"{data}.json",
-        *model_files(experiment, *each, "attention.npz"),
+        *model_files(experiment, *each),
         *targets_files(experiment),
         *(f"results/{experiment}/{name}" for name in reports),
     ]
@@ -126,6 +152,11 @@ def targets_files(experiment):
 def data_file(wildcards):
     """Return the prepared data of an experiment."""
     return f"results/data/{EXPERIMENTS[wildcards.experiment]['data']}.npz"
+
+
+def data_description(wildcards):
+    """Return the description of the data of an experiment."""
+    return f"results/data/{EXPERIMENTS[wildcards.experiment]['data']}.json"
 
 
 def on_gpu(wildcards):
@@ -164,7 +195,7 @@ def training_flags(experiment, role, model, seed):
     engine = {"precision": settings["precision"], "compile": compile_}
     training = merged(settings["training"], network["training"])
     return flags(
-        {"depth": network["depth"], "width": network["width"]}
+        {name: network[name] for name in ("depth", "width", "padding_mode")}
         | training
         | machine(experiment)
         | engine
@@ -204,15 +235,17 @@ def student_flags(wildcards):
     ) + flags(weights | teacher)
 
 
-def teacher_predictions(wildcards):
-    """Return the predictions of a student's teacher, or nothing for a teacher."""
-    if wildcards.model == "teacher":
-        return []
-    return f"{teacher_folder(wildcards.experiment, wildcards.seed)}/predictions.npz"
+def teacher_file(name):
+    """Make the input function of a file of a student's teacher, or of nothing for a teacher."""
+    return lambda wildcards: (
+        []
+        if wildcards.model == "teacher"
+        else f"{teacher_folder(wildcards.experiment, wildcards.seed)}/{name}"
+    )
 
 
 def evaluation_flags(wildcards):
-    teacher = {"teacher_predictions": teacher_predictions(wildcards) or None}
+    teacher = {"teacher_predictions": teacher_file("predictions.npz")(wildcards) or None}
     return flags(
         EXPERIMENTS[wildcards.experiment]["evaluation"] | machine(wildcards.experiment) | teacher
     )
@@ -220,6 +253,33 @@ def evaluation_flags(wildcards):
 
 def attention_flags(wildcards):
     return flags(EXPERIMENTS[wildcards.experiment]["attention"] | machine(wildcards.experiment))
+
+
+def object_mask(experiment):
+    """Return where the masks of the test images' objects come from: auto is what the data has."""
+    asked = EXPERIMENTS[experiment]["attention_metrics"]["object_mask"]
+    known = {"digits": "stored", "fashion_mnist": "above_zero"}
+    data = config["data"][EXPERIMENTS[experiment]["data"]]
+    return known.get(data["format"], "none") if asked == "auto" else asked
+
+
+def measurement_flags(wildcards):
+    experiment = wildcards.experiment
+    settings = EXPERIMENTS[experiment]["attention_metrics"]
+    teacher = {"teacher": teacher_file("checkpoint.pt")(wildcards) or None}
+    network = {"method": wildcards.model, "seed": wildcards.seed}
+    settings = settings | {"object_mask": object_mask(experiment)}
+    return flags(settings | network | teacher | machine(experiment))
+
+
+def pairs(experiment):
+    """List the (method, reference) pairs that are compared: all with the baseline, and others."""
+    settings = EXPERIMENTS[experiment]
+    students = settings["students"]
+    found = [[method, "baseline"] for method in students if method != "baseline"]
+    found = found if "baseline" in students else []
+    named = [pair for pair in settings["comparison"]["pairs"] if {*pair} <= {*students}]
+    return found + [pair for pair in named if pair not in found]
 
 
 def result_files(*names):
@@ -240,8 +300,52 @@ def table_flags(wildcards):
     return run_flags(wildcards.experiment, "metrics.json", "history.csv")
 
 
+def comparison_flags(wildcards):
+    experiment = wildcards.experiment
+    settings = dict(EXPERIMENTS[experiment]["comparison"])
+    settings.pop("pairs")
+    result = run_flags(experiment, "metrics.json", "history.csv", "predictions.npz")
+    for method, reference in pairs(experiment):
+        result += ["--pair", method, reference]
+    return result + flags(settings | EXPERIMENTS[experiment]["figures"])
+
+
+def claims_flags(wildcards):
+    settings = EXPERIMENTS[wildcards.experiment]
+    students = settings["students"]
+    attentive = [name for name in students if "beta" in settings["methods"][name]]
+    named = {"title": settings["title"], "attention_methods": attentive}
+    return flags(named | settings["figures"])
+
+
 def figure_flags(wildcards):
     names = ("metrics.json", "history.csv", "attention.npz")
     return run_flags(wildcards.experiment, *names) + flags(
         EXPERIMENTS[wildcards.experiment]["figures"]
+    )
+
+
+# The categories of the report, in the order of its menu.
+RESULTS, CURVES, ATTENTION, CLAIMS = "1. Results", "2. Curves", "3. Attention maps", "4. Claims"
+
+
+def figure_category(wildcards):
+    """Return the category of a figure in the report, by its name."""
+    if wildcards.name.startswith("curves"):
+        return CURVES
+    return ATTENTION if wildcards.name.startswith("attention") else RESULTS
+
+
+def figure_labels(wildcards):
+    """Return how a figure is listed in the report."""
+    return {"experiment": wildcards.experiment, "what": wildcards.name.replace("_", " ")}
+
+
+def reported(path, caption, category, name):
+    """Mark an output as part of the report, under a category, the experiment and its name."""
+    return report(
+        path,
+        caption=f"../report/{caption}.rst",
+        category=category,
+        labels={"experiment": "{experiment}", "what": name},
     )

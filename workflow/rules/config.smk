@@ -106,6 +106,8 @@ def check_experiment(name, settings):
     check_known(settings["data"], config["data"], f"experiments.{name}.data")
     for method in settings["students"]:
         check_known(method, settings["methods"], f"experiments.{name}.students")
+    for method in sum(settings["comparison"]["pairs"], []):
+        check_known(method, settings["methods"], f"experiments.{name}.comparison.pairs")
     for method, weights in settings["methods"].items():
         if weights.get("teacher_targets") == "table" and "beta" in weights:
             raise ConfigError(

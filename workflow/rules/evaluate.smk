@@ -6,7 +6,7 @@ rule evaluate:
     input:
         data=data_file,
         checkpoint="results/{experiment}/{model}/seed_{seed}/checkpoint.pt",
-        teacher_predictions=teacher_predictions,
+        teacher_predictions=teacher_file("predictions.npz"),
     output:
         metrics="results/{experiment}/{model}/seed_{seed}/metrics.json",
         predictions="results/{experiment}/{model}/seed_{seed}/predictions.npz",
@@ -58,5 +58,35 @@ rule extract_attention:
         " --data {input.data:q}"
         " --checkpoint {input.checkpoint:q}"
         " --attention {output.attention:q}"
+        " {params.flags:q}"
+        " 2>&1 | tee -i {log:q}"
+
+
+rule measure_attention:
+    """Measure the attention maps of a trained network over the test split."""
+    input:
+        data=data_file,
+        checkpoint="results/{experiment}/{model}/seed_{seed}/checkpoint.pt",
+        teacher=teacher_file("checkpoint.pt"),
+    output:
+        metrics="results/{experiment}/{model}/seed_{seed}/attention_metrics.csv",
+    log:
+        "logs/measure_attention/{experiment}/{model}/seed_{seed}.log",
+    benchmark:
+        "logs/measure_attention/{experiment}/{model}/seed_{seed}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: job_threads
+    resources:
+        mem_mb=4000,
+        gpu=on_gpu,
+    params:
+        flags=measurement_flags,
+        code=digest("measure_attention.py"),
+    shell:
+        "python workflow/scripts/measure_attention.py"
+        " --data {input.data:q}"
+        " --checkpoint {input.checkpoint:q}"
+        " --metrics {output.metrics:q}"
         " {params.flags:q}"
         " 2>&1 | tee -i {log:q}"

@@ -1,6 +1,5 @@
 """From measures and maps to a table and figures."""
 
-
 rule render_table:
     """Put the results of an experiment into one table."""
     input:
@@ -8,6 +7,7 @@ rule render_table:
     output:
         csv="results/{experiment}/table.csv",
         markdown="results/{experiment}/table.md",
+        page=reported("results/{experiment}/table.html", "table", RESULTS, "table"),
         summary="results/{experiment}/summary.json",
         provenance="results/{experiment}/provenance.json",
     log:
@@ -26,8 +26,100 @@ rule render_table:
         "python workflow/scripts/render_table.py"
         " --csv {output.csv:q}"
         " --markdown {output.markdown:q}"
+        " --page {output.page:q}"
         " --summary {output.summary:q}"
         " --provenance {output.provenance:q}"
+        " {params.flags:q}"
+        " 2>&1 | tee -i {log:q}"
+
+
+rule compare_methods:
+    """Compare methods in pairs: does one help more than the other?"""
+    input:
+        results=result_files("metrics.json", "history.csv", "predictions.npz"),
+        style="workflow/scripts/figures.mplstyle",
+    output:
+        comparison="results/{experiment}/comparison.csv",
+        seeds="results/{experiment}/comparison_seeds.csv",
+        fidelity="results/{experiment}/fidelity.csv",
+        markdown="results/{experiment}/comparison.md",
+        page=reported("results/{experiment}/comparison.html", "comparison", RESULTS, "comparison"),
+        png=reported(
+            "results/{experiment}/comparison.png",
+            "comparison_figure",
+            RESULTS,
+            "comparison, drawn",
+        ),
+        svg="results/{experiment}/comparison.svg",
+    log:
+        "logs/compare_methods/{experiment}.log",
+    benchmark:
+        "logs/compare_methods/{experiment}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        flags=comparison_flags,
+        # Of an input, Snakemake misses an edit that has an old time.
+        style=file_digest("workflow/scripts/figures.mplstyle"),
+        code=digest("compare_methods.py"),
+    shell:
+        "python workflow/scripts/compare_methods.py"
+        " --comparison {output.comparison:q}"
+        " --seeds {output.seeds:q}"
+        " --fidelity {output.fidelity:q}"
+        " --markdown {output.markdown:q}"
+        " --page {output.page:q}"
+        " --figure {output.png:q}"
+        " --figure-svg {output.svg:q}"
+        " --style {input.style:q}"
+        " {params.flags:q}"
+        " 2>&1 | tee -i {log:q}"
+
+
+rule render_claims:
+    """Judge the claims about attention by what was measured."""
+    input:
+        metrics=result_files("attention_metrics.csv"),
+        comparison="results/{experiment}/comparison.csv",
+        data_description=data_description,
+        style="workflow/scripts/figures.mplstyle",
+    output:
+        table="results/{experiment}/attention_metrics.csv",
+        markdown="results/{experiment}/claims.md",
+        page=reported("results/{experiment}/claims.html", "claims", CLAIMS, "claims"),
+        figures=report(
+            directory("results/{experiment}/claims"),
+            patterns=["{name}.png"],
+            caption="../report/claim.rst",
+            category=CLAIMS,
+            labels={"experiment": "{experiment}", "what": "{name}, drawn"},
+        ),
+    log:
+        "logs/render_claims/{experiment}.log",
+    benchmark:
+        "logs/render_claims/{experiment}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        flags=claims_flags,
+        style=file_digest("workflow/scripts/figures.mplstyle"),
+        code=digest("render_claims.py"),
+    shell:
+        "python workflow/scripts/render_claims.py"
+        " --metrics {input.metrics:q}"
+        " --comparison {input.comparison:q}"
+        " --data-description {input.data_description:q}"
+        " --table {output.table:q}"
+        " --markdown {output.markdown:q}"
+        " --page {output.page:q}"
+        " --figures {output.figures:q}"
+        " --style {input.style:q}"
         " {params.flags:q}"
         " 2>&1 | tee -i {log:q}"
 
@@ -38,7 +130,13 @@ rule render_figures:
         results=result_files("metrics.json", "history.csv", "attention.npz"),
         style="workflow/scripts/figures.mplstyle",
     output:
-        figures=directory("results/{experiment}/figures"),
+        figures=report(
+            directory("results/{experiment}/figures"),
+            patterns=["{name}.png"],
+            caption="../report/figure.rst",
+            category=figure_category,
+            labels=figure_labels,
+        ),
     log:
         "logs/render_figures/{experiment}.log",
     benchmark:

@@ -1,15 +1,16 @@
 r"""Put the results of one experiment into one table.
 
 Inputs: metrics.json and history.csv of every trained model. Outputs: a CSV with a row per quantity
-and mean, standard deviation (n - 1) and n for each model, and the same as Markdown for reading; a
-summary (.json: of each model the measures that two versions are compared by, fractions and nats,
-means over seeds); and the provenance of all that went into the table (.json).
+and mean, standard deviation (n - 1) and n for each model; the same as Markdown and as a page
+(.html) for reading; a summary (.json: of each model the measures that two versions are compared by,
+fractions and nats, means over seeds); and the provenance of all that went into the table (.json).
 Training quantities are those of the last epoch, means over its images in training mode.
 
 Example:
     python workflow/scripts/render_table.py --title "Cluttered digits" \
         --run teacher 0 t/metrics.json t/history.csv --run kd 0 kd/metrics.json kd/history.csv \
-        --csv table.csv --markdown table.md --summary summary.json --provenance provenance.json
+        --csv table.csv --markdown table.md --page table.html --summary summary.json \
+        --provenance provenance.json
 """
 
 import argparse
@@ -25,6 +26,7 @@ import pandas as pd
 
 from distillation.arguments import Parser, run
 from distillation.files import replacing
+from distillation.pages import page
 from distillation.provenance import describe_step
 from distillation.results import Run, add_run_flag, by_model, check_one_experiment, label, read_run
 
@@ -110,6 +112,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--title", required=True, help="of the experiment")
     parser.add_argument("--csv", type=Path, required=True, help="output, .csv")
     parser.add_argument("--markdown", type=Path, required=True, help="output, .md")
+    parser.add_argument("--page", type=Path, required=True, help="output, .html")
     parser.add_argument("--summary", type=Path, required=True, help="output, .json")
     parser.add_argument("--provenance", type=Path, required=True, help="output, .json")
     return parser.parse_args(argv)
@@ -219,11 +222,13 @@ def main(argv: list[str] | None = None) -> None:
     with (
         replacing(arguments.csv) as csv_file,
         replacing(arguments.markdown) as markdown_file,
+        replacing(arguments.page) as page_file,
         replacing(arguments.summary) as summary_file,
         replacing(arguments.provenance) as provenance_file,
     ):
         table.to_csv(csv_file, index=False)
         markdown_file.write_text(text)
+        page_file.write_text(page(arguments.title, text))
         summary_file.write_text(json.dumps(summarise_models(runs), indent=2) + "\n")
         provenance_file.write_text(json.dumps(provenance, indent=2) + "\n")
     print(text, flush=True)
