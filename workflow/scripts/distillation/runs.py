@@ -31,6 +31,21 @@ from distillation.state import Row
 from distillation.targets import read_targets
 from distillation.training import Protocol, Schedule, Weights, fit
 
+# Columns of the history as TensorBoard shows them: what stands before the stroke is a section of
+# its page.
+TAGS = {
+    "train_accuracy": "accuracy/train",
+    "test_accuracy": "accuracy/test",
+    "cross_entropy": "cross_entropy/train",
+    "test_cross_entropy": "cross_entropy/test",
+    "loss": "loss/total",
+    "distillation": "loss/distillation",
+    "learning_rate": "schedule/learning_rate",
+    "beta": "schedule/beta",
+    "seconds": "speed/seconds",
+    "images_per_second": "speed/images_per_second",
+}
+
 
 def add_training_flags(parser: argparse.ArgumentParser) -> None:
     """Add files, network, protocol and machine; what config.yaml says of a training."""
@@ -210,6 +225,11 @@ def write_history(path: Path, history: list[Row]) -> None:
         writer.writerows(history)
 
 
+def tag(column: str) -> str:
+    """Return the tag of a column of the history: section/curve."""
+    return f"loss/{column}" if column.startswith("attention_") else TAGS[column]
+
+
 def write_events(folder: Path, history: list[Row]) -> None:
     """Write the history as TensorBoard events into a folder, which is replaced as a whole.
 
@@ -224,4 +244,4 @@ def write_events(folder: Path, history: list[Row]) -> None:
             clock += row["seconds"]
             for name, value in row.items():
                 if name != "epoch":
-                    writer.add_scalar(name, value, int(row["epoch"]), walltime=clock)
+                    writer.add_scalar(tag(name), value, int(row["epoch"]), walltime=clock)
