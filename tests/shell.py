@@ -21,10 +21,20 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "SNA
 }
 
 
+def section(text: str, name: str) -> str:
+    """Return a section of a page, without its heading."""
+    return text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+
+
+def code_blocks(text: str, language: str) -> str:
+    """Return the code in a language of a page, as one text."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+    return str("".join(blocks))
+
+
 def shell_commands(text: str) -> list[str]:
     """Return the command lines of the shell blocks of a page."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.M | re.S)
-    return str("".join(blocks)).replace("\\\n", " ").splitlines()
+    return code_blocks(text, "bash").replace("\\\n", " ").splitlines()
 
 
 def run_in_shell(folder: Path, command: str) -> str:

@@ -265,6 +265,7 @@ def test_invalid_code_is_an_error(tmp_path):
         ("train_student", ["models", "training", "losses", "data"], ["image_folder", "results"]),
         ("evaluate", ["models", "evaluation", "checkpoint"], ["losses", "training", "runs"]),
         ("extract_attention", ["models", "losses", "checkpoint"], ["training", "runs"]),
+        ("export_model", ["models", "checkpoint"], ["losses", "training", "runs"]),
         ("render_table", ["results", "files"], ["models", "losses", "training"]),
         ("render_figures", ["results", "files"], ["models", "losses", "training"]),
     ],

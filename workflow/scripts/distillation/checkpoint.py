@@ -33,6 +33,20 @@ def save_checkpoint(
     save_plain(path, content)
 
 
+def read_checkpoint(path: Path) -> tuple[WideResNet, dict[str, Any]]:
+    """Rebuild the model of a checkpoint, in evaluation mode, on the CPU.
+
+    Returns:
+        The model and the checkpoint's content.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no checkpoint of this project, or is damaged.
+    """
+    content = _read_content(path)
+    return _rebuild(path, content).eval(), content
+
+
 def load_checkpoint(path: Path, dataset: Dataset, device: torch.device) -> tuple[WideResNet, dict]:
     """Rebuild the model of a checkpoint, in evaluation mode, for the classes of `dataset`.
 
@@ -44,20 +58,19 @@ def load_checkpoint(path: Path, dataset: Dataset, device: torch.device) -> tuple
         ValueError: the file is no checkpoint of this project, is damaged, or its classes or
             channels aren't those of `dataset`.
     """
-    content = _read_content(path)
+    model, content = read_checkpoint(path)
     if content["class_names"] != dataset.class_names:
         raise ValueError(
             f"{path}: trained for {len(content['class_names'])} classes "
             f"({_shortened(content['class_names'])}), but the data has {len(dataset.class_names)} "
             f"({_shortened(dataset.class_names)})"
         )
-    model = _rebuild(path, content)
     if model.architecture["channels"] != dataset.channels:
         raise ValueError(
             f"{path}: trained on {model.architecture['channels']} channels, "
             f"but the data has {dataset.channels}"
         )
-    return model.eval().to(device, memory_format=torch.channels_last), content  # type: ignore[call-overload]
+    return model.to(device, memory_format=torch.channels_last), content  # type: ignore[call-overload]
 
 
 def save_plain(path: Path, content: dict[str, Any]) -> None:
