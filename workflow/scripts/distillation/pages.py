@@ -96,11 +96,10 @@ class Standalone(Treeprocessor):
         for table in [*root.iter("table")]:
             # The element becomes the frame of its own copy, since an element doesn't know its
             # parent. What can be scrolled can be reached by keyboard.
-            inner = Element("table", table.attrib)
+            inner = Element("table")
             inner.extend([*table])
-            tail = table.tail
             table.clear()
-            table.tag, table.tail = "div", tail
+            table.tag = "div"
             table.attrib |= {"class": "table", "tabindex": "0"}
             table.append(inner)
 
@@ -112,7 +111,7 @@ def embedded(source: str, base: Path | None) -> str:
         FileNotFoundError: there is no such file.
         ValueError: the file isn't an image by its suffix, or there is no base.
     """
-    parts = urlsplit(html.unescape(source))
+    parts = urlsplit(source)
     kind, _ = mimetypes.guess_type(parts.path)
     if base is None or parts.scheme or not (kind or "").startswith("image/"):
         raise ValueError(
