@@ -1,11 +1,15 @@
 """Wide residual networks: sizes, costs, outputs and initialisation."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from distillation.models import (
+    Convolution,
+    PaddingMode,
     WideResNet,
     count_multiply_accumulates,
     count_parameters,
@@ -13,9 +17,11 @@ from distillation.models import (
 )
 
 
-def initialised(depth: int, width: int, seed: int = 0, classes: int = 10) -> WideResNet:
+def initialised(
+    depth: int, width: int, seed: int = 0, classes: int = 10, padding_mode: PaddingMode = "zeros"
+) -> WideResNet:
     """Return a network for RGB images with uniform gamma."""
-    model = WideResNet(depth, width, classes, 3)
+    model = WideResNet(depth, width, classes, 3, padding_mode)
     initialise(model, "uniform", torch.Generator().manual_seed(seed))
     return model
 
@@ -41,19 +47,25 @@ def plain_norm_relu(state: dict[str, Tensor], name: str, inputs: Tensor) -> Tens
 
 
 def plain_forward(
-    state: dict[str, Tensor], images: Tensor, blocks: int
+    state: dict[str, Tensor], images: Tensor, blocks: int, padding_mode: str
 ) -> tuple[Tensor, list[Tensor]]:
     """Compute logits and group outputs from the weights alone, block after block."""
-    output = functional.conv2d(images, state["stem.weight"], padding=1)
+
+    def convolve(inputs: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+        """Convolve 3 x 3 with torch's own padding."""
+        mode = "constant" if padding_mode == "zeros" else padding_mode
+        return functional.conv2d(functional.pad(inputs, (1, 1, 1, 1), mode), weight, None, stride)
+
+    output = convolve(images, state["stem.weight"])
     features = []
     for group in range(3):
         for block in range(blocks):
             name = f"groups.{group}.{block}"
             stride = 2 if group > 0 and block == 0 else 1
             activated = plain_norm_relu(state, f"{name}.norm1", output)
-            inner = functional.conv2d(activated, state[f"{name}.conv1.weight"], None, stride, 1)
+            inner = convolve(activated, state[f"{name}.conv1.weight"], stride)
             inner = plain_norm_relu(state, f"{name}.norm2", inner)
-            inner = functional.conv2d(inner, state[f"{name}.conv2.weight"], padding=1)
+            inner = convolve(inner, state[f"{name}.conv2.weight"])
             if f"{name}.shortcut.weight" in state:
                 output = functional.conv2d(
                     activated, state[f"{name}.shortcut.weight"], stride=stride
@@ -145,16 +157,17 @@ def test_shapes_of_logits_and_features(size):
     ]
 
 
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
 @pytest.mark.parametrize(("depth", "width"), [(10, 1), (16, 2)])
-def test_outputs_equal_the_formulas(depth, width):
+def test_outputs_equal_the_formulas(depth, width, padding_mode):
     """Logits and features are those of the published architecture, computed from the weights."""
-    model = settled(initialised(depth, width)).double()
+    model = settled(initialised(depth, width, padding_mode=padding_mode)).double()
     images = torch.randn(
         3, 3, 12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
     with torch.no_grad():
         found = model(images)
-        expected = plain_forward(dict(model.state_dict()), images, (depth - 4) // 6)
+        expected = plain_forward(dict(model.state_dict()), images, (depth - 4) // 6, padding_mode)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -249,3 +262,92 @@ def test_impossible_sizes_are_refused(name, value, least):
     sizes = {"depth": 10, "width": 1, "classes": 10, "channels": 3, name: value}
     with pytest.raises(ValueError, match=f"{name} is {value}; allowed: at least {least}"):
         WideResNet(**sizes)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [2, 5, 8])
+def test_reflection_is_that_of_torch(size, stride):
+    """A reflecting convolution has the outputs and gradients of torch's own."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(2, 3, size, size + 1, generator=generator, dtype=torch.float64)
+    ours = Convolution(3, 4, stride, "reflect").double()
+    theirs = nn.Conv2d(3, 4, 3, stride, 1, bias=False, padding_mode="reflect").double()
+    theirs.load_state_dict(ours.state_dict())
+    results = []
+    for layer in (ours, theirs):
+        seen = inputs.clone().requires_grad_()
+        output = layer(seen)
+        output.sin().sum().backward()
+        results.append((output, seen.grad, layer.weight.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-12)
+
+
+def operations(output: Tensor) -> set[str]:
+    """Return the names of all operations in the graph of the backward pass."""
+    names, waiting = set(), [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None:
+            names.add(node.name())
+            waiting += [following for following, _ in node.next_functions]
+    return names
+
+
+def test_reflection_can_repeat_itself_on_cuda():
+    """The backward pass of a reflecting network has no padding operation of torch's own.
+
+    On CUDA those are refused where a run has to repeat itself.
+    """
+    model = initialised(10, 1, padding_mode="reflect")
+    found = operations(model(torch.randn(2, 3, 8, 8))[0])
+    assert "CatBackward0" in found
+    assert not [name for name in found if "pad" in name.lower()]
+
+
+def test_reflection_hides_the_border():
+    """Of an image of one colour a reflecting network makes maps of one value, zeros don't."""
+    image = torch.ones(1, 3, 12, 12)
+    spread = {}
+    for padding_mode in ("zeros", "reflect"):
+        model = settled(initialised(16, 1, padding_mode=padding_mode)).double()
+        with torch.no_grad():
+            _, features = model(image.double())
+        spread[padding_mode] = [
+            (feature - feature[:, :, :1, :1]).abs().max().item() for feature in features
+        ]
+    assert min(spread["zeros"]) > 1e-3
+    assert max(spread["reflect"]) < 1e-9
+
+
+@pytest.mark.parametrize("size", [5, 8, 13])
+def test_padding_mode_changes_neither_size_nor_cost(size):
+    """Parameters, their first values, multiply-accumulates and shapes are those with zeros."""
+    zeros, reflect = initialised(10, 2), initialised(10, 2, padding_mode="reflect")
+    torch.testing.assert_close(zeros.state_dict(), reflect.state_dict(), rtol=0, atol=0)
+    assert count_parameters(zeros) == count_parameters(reflect)
+    assert count_multiply_accumulates(zeros, size) == count_multiply_accumulates(reflect, size)
+    images = torch.zeros(2, 3, size, size)
+    for one, two in zip(zeros(images)[1], reflect(images)[1], strict=True):
+        assert one.shape == two.shape
+
+
+def test_architecture_rebuilds_the_network():
+    """The architecture holds what builds the network again; zeros need not be named."""
+    sizes: dict[str, Any] = {"depth": 10, "width": 2, "classes": 7, "channels": 1}
+    assert WideResNet(**sizes).architecture == sizes
+    architecture = WideResNet(**sizes, padding_mode="reflect").architecture
+    assert architecture == sizes | {"padding_mode": "reflect"}
+    assert WideResNet(**architecture).stem.padding_mode == "reflect"
+    assert WideResNet(**sizes).stem.padding_mode == "zeros"
+
+
+def test_unknown_padding_mode_is_refused():
+    """A padding mode that isn't offered raises an error that names it and those that are."""
+    with pytest.raises(ValueError, match="padding_mode is 'circular'; allowed: zeros, reflect"):
+        WideResNet(10, 1, 10, 3, "circular")  # type: ignore[arg-type]
+
+
+def test_maps_too_small_to_reflect_are_refused():
+    """An image whose last maps are of one pixel raises an error that says what is needed."""
+    with pytest.raises(ValueError, match=r"padding_mode is reflect.* 1 x 1 pixels.* 5 x 5"):
+        initialised(10, 1, padding_mode="reflect")(torch.zeros(2, 3, 4, 4))

@@ -4,16 +4,55 @@ Source: Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016, arXiv 1605
 (pre-activation blocks without dropout, three groups at full, half and quarter resolution).
 """
 
-from typing import Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 GammaInit = Literal["ones", "uniform"]
+PaddingMode = Literal["zeros", "reflect"]
 
 # Channels of the stem; group g has 16 * 2**g * width. arXiv 1605.07146, table 1.
 STEM_CHANNELS = 16
+
+
+class Convolution(nn.Conv2d):
+    """A 3 x 3 convolution without bias whose output has the size of its input, over `stride`.
+
+    Beyond the edges its input is zero or, with padding_mode "reflect", mirrored at the outermost
+    row or column, which isn't repeated. Parameters are those of nn.Conv2d.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, stride: int, padding_mode: PaddingMode
+    ) -> None:
+        super().__init__(
+            channels_in, channels_out, 3, stride, padding=1, bias=False, padding_mode=padding_mode
+        )
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 as nn.Conv2d calls it
+        """Map (N, C_in, H, W) to (N, C_out, H / stride, W / stride), rounded up."""
+        if self.padding_mode == "zeros":
+            return super().forward(input)
+        return functional.conv2d(reflected(input), self.weight, stride=self.stride)
+
+
+def reflected(maps: Tensor) -> Tensor:
+    """Mirror maps by one pixel beyond each edge, (N, C, H, W) -> (N, C, H + 2, W + 2).
+
+    The same as torch's own reflection, whose backward pass can't repeat itself on CUDA.
+
+    Raises:
+        ValueError: a side is of one pixel, which has nothing to mirror.
+    """
+    if min(maps.shape[2:]) < 2:
+        raise ValueError(
+            f"padding_mode is reflect, but there are maps of {maps.shape[2]} x {maps.shape[3]} "
+            f"pixels; allowed: at least 2 x 2, which images of 5 x 5 pixels have"
+        )
+    maps = torch.cat([maps[:, :, 1:2], maps, maps[:, :, -2:-1]], dim=2)
+    return torch.cat([maps[..., 1:2], maps, maps[..., -2:-1]], dim=3)
 
 
 class Block(nn.Module):
@@ -23,12 +62,14 @@ class Block(nn.Module):
     activated input, otherwise it is the input itself.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, stride: int, padding_mode: PaddingMode
+    ) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
+        self.conv1 = Convolution(channels_in, channels_out, stride, padding_mode)
         self.norm2 = nn.BatchNorm2d(channels_out)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+        self.conv2 = Convolution(channels_out, channels_out, 1, padding_mode)
         self.shortcut = (
             nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
             if channels_in != channels_out
@@ -51,12 +92,22 @@ class WideResNet(nn.Module):
         width: factor on the channels of the three groups, >= 1.
         classes: K, the number of logits, >= 2.
         channels: C of the input images, >= 1.
+        padding_mode: what the 3 x 3 convolutions see beyond the edges: zeros (as published), or
+            the map itself, reflected: an ablation of what zeros do to the borders of the maps
+            (Alsallakh et al., "Mind the Pad", ICLR 2021). The number of parameters is the same.
 
     Raises:
         ValueError: an argument is out of its range.
     """
 
-    def __init__(self, depth: int, width: int, classes: int, channels: int) -> None:
+    def __init__(
+        self,
+        depth: int,
+        width: int,
+        classes: int,
+        channels: int,
+        padding_mode: PaddingMode = "zeros",
+    ) -> None:
         super().__init__()
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(f"depth is {depth}; allowed: 6 n + 4 (10, 16, 22, 28, 34, 40, ...)")
@@ -67,19 +118,24 @@ class WideResNet(nn.Module):
         ):
             if value < least:
                 raise ValueError(f"{name} is {value}; allowed: at least {least}")
-        self.architecture = {
+        if padding_mode not in get_args(PaddingMode):
+            raise ValueError(f"padding_mode is {padding_mode!r}; allowed: zeros, reflect")
+        self.architecture: dict[str, Any] = {
             "depth": depth,
             "width": width,
             "classes": classes,
             "channels": channels,
         }
+        # Checkpoints of the published network stay what they were before there was a choice.
+        if padding_mode != "zeros":
+            self.architecture["padding_mode"] = padding_mode
         blocks = (depth - 4) // 6
         sizes = [STEM_CHANNELS * 2**group * width for group in range(3)]
-        self.stem = nn.Conv2d(channels, STEM_CHANNELS, 3, padding=1, bias=False)
+        self.stem = Convolution(channels, STEM_CHANNELS, 1, padding_mode)
         self.groups = nn.ModuleList(
             nn.Sequential(
-                Block(channels_in, channels_out, stride),
-                *(Block(channels_out, channels_out, 1) for _ in range(blocks - 1)),
+                Block(channels_in, channels_out, stride, padding_mode),
+                *(Block(channels_out, channels_out, 1, padding_mode) for _ in range(blocks - 1)),
             )
             for channels_in, channels_out, stride in zip(
                 [STEM_CHANNELS, *sizes], sizes, (1, 2, 2), strict=False

@@ -21,6 +21,7 @@ from distillation.engine import Compile, Precision, pick_engine
 from distillation.files import only_run_in, replacing, replacing_folder
 from distillation.models import (
     GammaInit,
+    PaddingMode,
     WideResNet,
     count_multiply_accumulates,
     count_parameters,
@@ -57,6 +58,8 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     flag("--resume", type=Path, help="state between epochs; removed at the end")
     flag("--depth", type=number(int, 10), required=True, help="6 n + 4 layers")
     flag("--width", type=number(int, 1), required=True, help="factor on the channels, from 1")
+    padding_mode = {"choices": get_args(PaddingMode), "default": "zeros"}
+    flag("--padding-mode", **padding_mode, help="of the convolutions (default: %(default)s)")
     seed = number(int, 0, LARGEST_SEED)
     flag("--seed", type=seed, required=True, help="of initialisation, order and views")
     flag("--device", choices=("cpu", "cuda"), required=True, help="where to train")
@@ -142,7 +145,10 @@ def train_and_save(
         provenance["teacher"] = table.provenance.pop("teacher")
         provenance["teacher_targets"] = table.provenance
     protocol = picked(Protocol, arguments)
-    model = WideResNet(arguments.depth, arguments.width, len(dataset.class_names), dataset.channels)
+    model = WideResNet(
+        arguments.depth, arguments.width, len(dataset.class_names), dataset.channels,
+        arguments.padding_mode,
+    )  # fmt: skip
     initialise(model, protocol.gamma_init, torch.Generator().manual_seed(arguments.seed))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     engine, chosen = pick_engine(
