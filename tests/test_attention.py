@@ -1,0 +1,467 @@
+"""Measures of attention maps: known values, references, ranges and what isn't defined."""
+
+import math
+from collections.abc import Callable
+from itertools import combinations
+from typing import get_args
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import scipy.stats
+import torch
+from PIL import Image
+from sklearn.metrics import jaccard_score
+from sklearn.metrics.pairwise import cosine_similarity
+
+from distillation import attention
+from distillation.attention import BorderPart
+
+Metric = Callable[[np.ndarray], np.ndarray]
+
+ALONE: dict[str, Metric] = {
+    "entropy": attention.normalised_entropy,
+    "effective_area": attention.effective_area,
+    "gini": attention.gini,
+    "peak_over_mean": attention.peak_over_mean,
+    **{
+        f"border {part}": lambda maps, part=part: attention.border_energy(maps, part)
+        for part in get_args(BorderPart)
+    },
+}
+SIZE = 8
+
+
+def random_maps(images: int = 30, size: int = SIZE, seed: int = 0) -> np.ndarray:
+    """Return maps of skewed values, as squares have."""
+    return np.random.default_rng(seed).exponential(size=(images, size, size)) ** 2
+
+
+def random_masks(images: int = 30, size: int = SIZE, seed: int = 1) -> np.ndarray:
+    """Return masks of all areas, none empty and none full."""
+    generator = np.random.default_rng(seed)
+    ranks = scipy.stats.rankdata(generator.random((images, size**2)), axis=1)
+    areas = generator.integers(1, size**2, size=(images, 1))
+    return (ranks <= areas).reshape(images, size, size)
+
+
+def peak(row: int, column: int, size: int = SIZE, height: float = 3.0) -> np.ndarray:
+    """Return one map that is `height` in one place and 0 elsewhere, (1, size, size)."""
+    maps = np.zeros((1, size, size))
+    maps[0, row, column] = height
+    return maps
+
+
+def uniform(size: int = SIZE, images: int = 1) -> np.ndarray:
+    """Return maps that have one value."""
+    return np.full((images, size, size), 0.7)
+
+
+def upper_half(size: int = SIZE) -> np.ndarray:
+    """Return a map that is uniform in its upper half and 0 below."""
+    maps = np.zeros((1, size, size))
+    maps[:, : size // 2] = 0.3
+    return maps
+
+
+def every_metric(maps: np.ndarray) -> dict[str, np.ndarray]:
+    """Return all metrics of maps, those with masks and edges too."""
+    masks, other = random_masks(len(maps)), random_maps(len(maps), seed=2)
+    return {name: metric(maps) for name, metric in ALONE.items()} | {
+        "cosine": attention.cosine(maps, other),
+        "spearman": attention.spearman(maps, other),
+        "object_energy": attention.object_energy(maps, masks),
+        "pointing_game": attention.pointing_game(maps, masks),
+        "object_iou": attention.object_iou(maps, masks),
+    }
+
+
+@pytest.mark.parametrize("size", [2, 7, 8])
+def test_uniform_maps(size: int) -> None:
+    """A uniform map has the entropy, area, peak and borders of uniform maps, and no inequality."""
+    maps = uniform(size)
+    expected = {name: 0.0 if name == "gini" else 1.0 for name in ALONE}
+    assert {name: metric(maps).item() for name, metric in ALONE.items()} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("row", "column"), [(3, 4), (0, 0), (7, 2)])
+def test_single_peaks(row: int, column: int) -> None:
+    """A map with one position is as concentrated as a map can be, wherever it lies."""
+    maps, count = peak(row, column), SIZE**2
+    assert attention.normalised_entropy(maps).item() == pytest.approx(0)
+    assert attention.effective_area(maps).item() == pytest.approx(1 / count)
+    assert attention.gini(maps).item() == pytest.approx(1 - 1 / count)
+    assert attention.peak_over_mean(maps).item() == pytest.approx(count)
+
+
+def test_half_planes() -> None:
+    """A map that is uniform on half of its positions has known values."""
+    maps, count = upper_half(), SIZE**2
+    expected = math.log(count / 2) / math.log(count)
+    assert attention.normalised_entropy(maps).item() == pytest.approx(expected)
+    assert attention.effective_area(maps).item() == pytest.approx(0.5)
+    assert attention.gini(maps).item() == pytest.approx(0.5)
+    assert attention.peak_over_mean(maps).item() == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("place", "parts"),
+    [
+        ((0, 3), {"ring", "top"}),
+        ((7, 3), {"ring", "bottom"}),
+        ((4, 0), {"ring", "left"}),
+        ((4, 7), {"ring", "right"}),
+        ((0, 0), {"ring", "top", "left"}),
+        ((7, 7), {"ring", "bottom", "right"}),
+        ((1, 6), set()),
+    ],
+)
+def test_border_of_a_single_peak(place: tuple[int, int], parts: set[BorderPart]) -> None:
+    """A peak counts for the ring and its sides where it lies on them, a corner for two sides."""
+    area = {part: 4 * (SIZE - 1) if part == "ring" else SIZE for part in get_args(BorderPart)}
+    for part in get_args(BorderPart):
+        found = attention.border_energy(peak(*place), part).item()
+        assert found == pytest.approx(SIZE**2 / area[part] if part in parts else 0), part
+
+
+def test_border_of_a_half_plane() -> None:
+    """Of the upper half, the sides hold half as much of their columns and all of the top row."""
+    maps = upper_half()
+    found = [attention.border_energy(maps, part).item() for part in get_args(BorderPart)]
+    # The ring has SIZE + 2 * (SIZE / 2 - 1) positions in the upper half, 14 of its 28.
+    ring = (14 / 32) / (28 / 64)
+    assert get_args(BorderPart) == ("ring", "top", "bottom", "left", "right")
+    assert found == pytest.approx([ring, 2, 0, 1, 1])
+
+
+def test_metrics_equal_plain_loops() -> None:
+    """On random maps the metrics are what their formulas give, position by position."""
+    for maps in random_maps(5):
+        flat = sorted(maps.ravel().tolist())
+        total, count = sum(flat), len(flat)
+        entropy = -sum(value / total * math.log(value / total) for value in flat)
+        pairs = sum(abs(one - other) for one, other in combinations(flat, 2))
+        ring = sum(
+            maps[row, column]
+            for row in range(SIZE)
+            for column in range(SIZE)
+            if row in (0, SIZE - 1) or column in (0, SIZE - 1)
+        )
+        expected = {
+            "entropy": entropy / math.log(count),
+            "effective_area": math.exp(entropy) / count,
+            # Half of the relative mean absolute difference.
+            "gini": pairs / (count * total),
+            "peak_over_mean": flat[-1] / (total / count),
+            "border ring": ring / total / (28 / 64),
+            "border top": sum(maps[0]) / total * SIZE,
+            "border bottom": sum(maps[-1]) / total * SIZE,
+            "border left": sum(maps[:, 0]) / total * SIZE,
+            "border right": sum(maps[:, -1]) / total * SIZE,
+        }
+        found = {name: metric(maps[None]).item() for name, metric in ALONE.items()}
+        assert found == pytest.approx(expected)
+
+
+def test_ranges() -> None:
+    """No metric leaves its range, on maps from nearly uniform to nearly one position."""
+    count, side = SIZE**2, SIZE
+    powers = (0.01, 1, 30)
+    maps = np.concatenate([random_maps(50, seed=int(power)) ** power for power in powers])
+    ranges = {
+        "entropy": (0, 1),
+        "effective_area": (1 / count, 1),
+        "gini": (0, 1 - 1 / count),
+        "peak_over_mean": (1, count),
+        "border ring": (0, count / (4 * (side - 1))),
+        **{f"border {part}": (0, side) for part in ("top", "bottom", "left", "right")},
+        "cosine": (0, 1),
+        "spearman": (-1, 1),
+        "object_energy": (0, count),
+        "pointing_game": (0, 1),
+        "object_iou": (0, 1),
+    }
+    for name, values in every_metric(maps).items():
+        low, high = ranges[name]
+        assert values.shape == (150,), name
+        assert values.min() >= low - 1e-12, name
+        assert values.max() <= high + 1e-12, name
+        assert np.unique(values.round(6)).size > 1, name
+
+
+@pytest.mark.parametrize("scale", [1e-20, 5.0, 1e20])
+def test_scale_does_not_matter(scale: float) -> None:
+    """Maps in other units have the same values in every metric."""
+    maps = random_maps()
+    for (name, one), other in zip(
+        every_metric(maps).items(), every_metric(maps * scale).values(), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_maps_of_zeros_have_no_value() -> None:
+    """A map of zeros is NaN in every metric, and leaves those beside it alone."""
+    maps = random_maps()
+    whole = every_metric(maps)
+    maps[3] = 0
+    for name, values in every_metric(maps).items():
+        assert np.isnan(values[3]), name
+        others = np.arange(len(maps)) != 3
+        np.testing.assert_array_equal(values[others], whole[name][others], err_msg=name)
+
+
+def test_constant_maps_have_no_rank_correlation() -> None:
+    """A map that is the same everywhere has no order: NaN, whichever of the two it is."""
+    constant, maps = uniform(images=4), random_maps(4)
+    assert np.isnan(attention.spearman(constant, maps)).all()
+    assert np.isnan(attention.spearman(maps, constant)).all()
+    assert attention.cosine(constant, constant) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 1000])
+def test_spearman_is_that_of_scipy(levels: int) -> None:
+    """Rank correlations are SciPy's, with many ties and without."""
+    first, second = (
+        np.floor(np.random.default_rng(seed).random((20, 5, 5)) * levels) for seed in (0, 1)
+    )
+    found = attention.spearman(first, second)
+    expected = [
+        scipy.stats.spearmanr(one.ravel(), other.ravel()).statistic  # type: ignore[attr-defined]
+        for one, other in zip(first, second, strict=True)
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_spearman_sees_only_the_order() -> None:
+    """A map and any rising function of it correlate fully, with a falling one inversely."""
+    maps = random_maps()
+    np.testing.assert_allclose(attention.spearman(maps, np.exp(maps)), 1)
+    np.testing.assert_allclose(attention.spearman(maps, 1 / (1 + maps)), -1)
+
+
+def test_cosine_is_that_of_scikit_learn() -> None:
+    """Cosines are scikit-learn's; of maps that share no position they are 0."""
+    first, second = random_maps(20), random_maps(20, seed=5)
+    expected = np.diag(cosine_similarity(first.reshape(20, -1), second.reshape(20, -1)))
+    np.testing.assert_allclose(attention.cosine(first, second), expected)
+    assert attention.cosine(peak(0, 0), peak(5, 5)).item() == 0
+    assert attention.cosine(upper_half(), uniform()).item() == pytest.approx(math.sqrt(0.5))
+
+
+def image_dependence(maps: np.ndarray) -> float:
+    """Return the image dependence of a stack of maps."""
+    return attention.image_dependence(attention.unit_vectors(maps).mean(axis=0)).item()
+
+
+def test_image_dependence_of_known_maps() -> None:
+    """One map for all images, at any scale, is 0; N maps that share no position are 1 - 1 / N."""
+    same = np.concatenate([peak(2, 3, height=height) for height in (0.1, 1, 7)])
+    assert image_dependence(same) == pytest.approx(0)
+    apart = np.concatenate([peak(place, place) for place in range(5)])
+    assert image_dependence(apart) == pytest.approx(1 - 1 / 5)
+
+
+def test_image_dependence_is_what_the_mean_leaves() -> None:
+    """Image dependence is the mean squared distance of unit maps from their mean."""
+    maps = random_maps()
+    units = maps.reshape(30, -1) / np.linalg.norm(maps.reshape(30, -1), axis=1, keepdims=True)
+    expected = np.square(units - units.mean(axis=0)).sum(axis=1).mean()
+    assert image_dependence(maps) == pytest.approx(expected)
+
+
+def test_image_dependence_of_several_means() -> None:
+    """Several means are taken at once, each by itself."""
+    means = random_maps(6).reshape(2, 3, -1)
+    found = attention.image_dependence(means)
+    assert found.shape == (2, 3)
+    assert found[1, 2] == pytest.approx(1 - sum(means[1, 2] ** 2))
+
+
+def test_object_energy_of_known_maps() -> None:
+    """Energy all in the object is one over its area, none is 0, and a uniform map is 1."""
+    mask = np.zeros((1, 16, 16), dtype=bool)
+    mask[:, 4:8, 8:12] = True
+    assert attention.object_energy(peak(2, 4), mask).item() == pytest.approx(256 / 16)
+    assert attention.object_energy(peak(1, 4), mask).item() == 0
+    assert attention.object_energy(uniform(), mask).item() == pytest.approx(1)
+
+
+def test_object_energy_of_partly_covered_positions() -> None:
+    """A position that the object covers in part counts in part."""
+    mask = np.zeros((1, 16, 16), dtype=bool)
+    mask[0, 0, 0] = mask[0, 8, 8] = True
+    # One pixel of the position's four; the mean of the mask is 2 / 256.
+    assert attention.object_energy(peak(0, 0), mask).item() == pytest.approx(0.25 / (2 / 256))
+
+
+def test_empty_masks_have_no_object() -> None:
+    """Without an object in the image its measures and their chances are NaN."""
+    maps, masks = random_maps(3), random_masks(3)
+    masks[1] = False
+    for values in (
+        attention.object_energy(maps, masks),
+        attention.pointing_game(maps, masks),
+        attention.pointing_game_chance(masks),
+        attention.object_iou(maps, masks),
+        attention.object_iou_chance(masks),
+    ):
+        assert np.isnan(values).tolist() == [False, True, False]
+
+
+def test_pointing_game_is_a_look_at_the_maximum() -> None:
+    """Without ties the game is won where the mask holds the place of the maximum."""
+    maps, masks = random_maps(), random_masks()
+    expected = [
+        float(mask[np.unravel_index(each.argmax(), each.shape)])
+        for each, mask in zip(maps, masks, strict=True)
+    ]
+    found = attention.pointing_game(maps, masks)
+    assert found.tolist() == expected
+    assert 0 < found.mean() < 1
+
+
+def test_pointing_game_shares_ties() -> None:
+    """Of equal maxima each counts by its share, so a uniform map wins as often as chance."""
+    mask = random_masks(1)
+    maps = peak(0, 0) + peak(4, 4) + peak(7, 0)
+    mask[0, [0, 4, 7], [0, 4, 0]] = [True, False, True]
+    assert attention.pointing_game(maps, mask).item() == pytest.approx(2 / 3)
+    assert attention.pointing_game(uniform(), mask) == pytest.approx(
+        attention.pointing_game_chance(mask)
+    )
+
+
+def test_chance_of_the_pointing_game_is_the_area() -> None:
+    """Chance is the fraction of the image that the mask covers."""
+    masks = random_masks()
+    np.testing.assert_allclose(attention.pointing_game_chance(masks), masks.mean(axis=(1, 2)))
+
+
+def test_iou_is_that_of_scikit_learn() -> None:
+    """Without ties the IoU is scikit-learn's of the mask and as many of the largest pixels."""
+    maps, masks = random_maps(), random_masks()
+    expected = []
+    for each, mask in zip(maps, masks, strict=True):
+        largest = np.zeros(mask.size, dtype=bool)
+        largest[np.argsort(each.ravel())[mask.size - mask.sum() :]] = True
+        expected.append(jaccard_score(mask.ravel(), largest))
+    np.testing.assert_allclose(attention.object_iou(maps, masks), expected)
+
+
+def test_iou_of_known_maps() -> None:
+    """The mask itself is 1, its complement 0, and a shift by half of it a third."""
+    mask = np.zeros((1, 8, 8), dtype=bool)
+    mask[:, :4, :4] = True
+    assert attention.object_iou(mask.astype(float), mask).item() == 1
+    assert attention.object_iou(1.0 - mask, mask).item() == 0
+    assert attention.object_iou(np.roll(mask, 2, axis=1) * 1.0, mask).item() == pytest.approx(1 / 3)
+
+
+def test_iou_shares_ties() -> None:
+    """Equal pixels take their shares of the places that are left: a uniform map by the area."""
+    mask = np.zeros((1, 8, 8), dtype=bool)
+    mask[:, :2] = True
+    # Each of the 64 pixels takes a quarter of a place; 4 of 16 are in the mask.
+    assert attention.object_iou(uniform(), mask).item() == pytest.approx(4 / (32 - 4))
+    # One place is taken inside, 15 are shared by 63 pixels, of which 15 are inside.
+    common = 1 + 15 * 15 / 63
+    found = attention.object_iou(uniform() + peak(0, 0), mask).item()
+    assert found == pytest.approx(common / (32 - common))
+
+
+def test_chance_of_iou_is_the_mean_over_all_draws() -> None:
+    """Chance equals the mean over every way to draw as many pixels as the mask has."""
+    mask = np.zeros((1, 3, 3), dtype=bool)
+    for count, place in enumerate([(0, 0), (1, 1), (2, 0), (2, 2), (0, 1), (1, 0), (0, 2)], 1):
+        mask[0][place] = True
+        inside = set(np.flatnonzero(mask))
+        scores = [
+            len(inside & set(drawn)) / len(inside | set(drawn))
+            for drawn in combinations(range(9), count)
+        ]
+        expected = sum(scores) / len(scores)
+        assert attention.object_iou_chance(mask).item() == pytest.approx(expected)
+
+
+def test_chances_are_what_random_maps_score() -> None:
+    """Maps that know nothing of the mask score the chances, within five standard errors."""
+    masks = np.repeat(random_masks(1, seed=3), 4000, axis=0)
+    maps = np.random.default_rng(0).random(masks.shape)
+    for metric, chance in (
+        (attention.pointing_game, attention.pointing_game_chance),
+        (attention.object_iou, attention.object_iou_chance),
+    ):
+        values = metric(maps, masks)
+        error = values.std() / math.sqrt(len(values))
+        assert abs(values.mean() - chance(masks[:1]).item()) < 5 * error
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sobel_is_that_of_scipy(channels: int) -> None:
+    """The magnitude is that of SciPy's two Sobel filters on each grey image."""
+    images = np.random.default_rng(0).integers(256, size=(4, 9, 9, channels), dtype=np.uint8)
+    for image, found in zip(images, attention.sobel_magnitude(images), strict=True):
+        grey = image @ [0.299, 0.587, 0.114] if channels == 3 else image[..., 0].astype(float)
+        rows, columns = (scipy.ndimage.sobel(grey, axis, mode="nearest") for axis in (0, 1))
+        np.testing.assert_allclose(found, np.hypot(rows, columns))
+
+
+def test_grey_is_that_of_pillow() -> None:
+    """Equal channels leave grey as it is, and colours weigh as in Pillow, within its rounding."""
+    colours = np.random.default_rng(0).integers(256, size=(8, 8, 3), dtype=np.uint8)
+    grey = np.asarray(Image.fromarray(colours).convert("L"))
+    found, of_grey = (attention.sobel_magnitude(each[None]) for each in (colours, grey[..., None]))
+    # Half a grey level of rounding is at most 4 in each gradient.
+    assert np.abs(found - of_grey).max() < math.hypot(4, 4)
+    repeated = np.repeat(grey[..., None], 3, axis=2)
+    np.testing.assert_allclose(attention.sobel_magnitude(repeated[None]), of_grey)
+
+
+def test_sobel_of_a_step() -> None:
+    """A step of one grey level between columns has 4 on both of its sides and 0 elsewhere."""
+    images = np.zeros((1, 6, 6, 1), dtype=np.uint8)
+    images[:, :, 3:] = 1
+    expected = np.zeros((6, 6))
+    expected[:, 2:4] = 4
+    np.testing.assert_array_equal(attention.sobel_magnitude(images)[0], expected)
+
+
+def test_sobel_is_each_image_by_itself() -> None:
+    """A flat image between others has no edges."""
+    images = np.random.default_rng(0).integers(256, size=(3, 6, 6, 1), dtype=np.uint8)
+    images[1] = 9
+    assert (attention.sobel_magnitude(images)[1] == 0).all()
+
+
+@pytest.mark.parametrize(("small", "large"), [(8, 32), (7, 28), (16, 16), (4, 13)])
+def test_enlarged_maps(small: int, large: int) -> None:
+    """Enlarging keeps constants and ramps, and nothing lies beyond the map's own values."""
+    maps = random_maps(3, small)
+    enlarged = attention.enlarge(maps, large)
+    assert enlarged.shape == (3, large, large)
+    assert enlarged.min() >= maps.min()
+    assert enlarged.max() <= maps.max()
+    np.testing.assert_allclose(attention.enlarge(uniform(small), large), 0.7)
+    # The centre of pixel i lies at (i + 1/2) / large; beyond the outermost centres it is flat.
+    ramp = np.tile((np.arange(small) + 0.5) / small, (1, small, 1))
+    centres = (np.arange(large) + 0.5) / large
+    expected = np.clip(centres, 0.5 / small, 1 - 0.5 / small)
+    np.testing.assert_allclose(attention.enlarge(ramp, large)[0], np.tile(expected, (large, 1)))
+
+
+def test_area_averages() -> None:
+    """Averages are those of blocks, and keep the mean."""
+    maps = random_maps(3)
+    averaged = attention.area_average(maps, 4)
+    np.testing.assert_allclose(averaged, maps.reshape(3, 4, 2, 4, 2).mean(axis=(2, 4)))
+    np.testing.assert_allclose(averaged.mean(), maps.mean())
+    np.testing.assert_array_equal(attention.area_average(maps, SIZE), maps)
+
+
+def test_area_averages_of_odd_sizes() -> None:
+    """Where sizes don't divide, areas are rounded out to whole pixels."""
+    maps = random_maps(2, 7)
+    expected = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(maps), 4).numpy()
+    found = attention.area_average(maps, 4)
+    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(found[:, 1, 0], maps[:, 1:4, 0:2].mean(axis=(1, 2)))
