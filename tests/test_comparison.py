@@ -41,7 +41,7 @@ def test_numbers_of_a_pair() -> None:
     pair = a_pair("kd", "baseline", more)
     (found,) = compare([pair], SETTINGS)
     points = 100 * np.array(more) / IMAGES
-    test = scipy.stats.ttest_1samp(points, 0)
+    test = scipy.stats.ttest_rel(points, np.zeros(4))
     assert found.seeds == 4
     assert found.difference == pytest.approx(points.mean())
     assert (found.low, found.high) == pytest.approx(tuple(test.confidence_interval(0.95)))

@@ -312,9 +312,10 @@ def comparison_flags(wildcards):
 
 def claims_flags(wildcards):
     settings = EXPERIMENTS[wildcards.experiment]
+    mask = object_mask(wildcards.experiment)
     students = settings["students"]
     attentive = [name for name in students if "beta" in settings["methods"][name]]
-    named = {"title": settings["title"], "attention_methods": attentive}
+    named = {"title": settings["title"], "attention_methods": attentive, "object_mask": mask}
     return flags(named | settings["figures"])
 
 

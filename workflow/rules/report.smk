@@ -1,5 +1,6 @@
 """From measures and maps to a table and figures."""
 
+
 rule render_table:
     """Put the results of an experiment into one table."""
     input:
