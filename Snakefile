@@ -26,11 +26,19 @@ wildcard_constraints:
 
 include: "workflow/rules/config.smk"
 include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/versions.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+
+
+# Steps of seconds that a cluster's login node runs itself; the first may need the network.
+localrules:
+    prepare_data,
+    render_table,
+    render_figures,
 
 
 rule all:

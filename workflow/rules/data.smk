@@ -14,7 +14,8 @@ rule prepare_data:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=preparing_memory,
+        runtime=short_runtime,
     params:
         flags=data_flags,
         source=data_source,

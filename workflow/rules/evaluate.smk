@@ -14,11 +14,14 @@ rule evaluate:
         "logs/evaluate/{experiment}/{model}/seed_{seed}.log",
     benchmark:
         "logs/evaluate/{experiment}/{model}/seed_{seed}.tsv"
+    group:
+        measure_group
     conda:
         "../envs/torch.yaml"
     threads: job_threads
     resources:
-        mem_mb=4000,
+        mem_mb=evaluation_memory,
+        runtime=evaluation_runtime,
         gpu=on_gpu,
     params:
         flags=evaluation_flags,
@@ -44,11 +47,14 @@ rule extract_attention:
         "logs/extract_attention/{experiment}/{model}/seed_{seed}.log",
     benchmark:
         "logs/extract_attention/{experiment}/{model}/seed_{seed}.tsv"
+    group:
+        measure_group
     conda:
         "../envs/torch.yaml"
     threads: job_threads
     resources:
-        mem_mb=4000,
+        mem_mb=evaluation_memory,
+        runtime=evaluation_runtime,
         gpu=on_gpu,
     params:
         flags=attention_flags,

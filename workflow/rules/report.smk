@@ -19,7 +19,8 @@ rule render_table:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=report_memory,
+        runtime=short_runtime,
     params:
         flags=table_flags,
         code=digest("render_table.py"),
@@ -146,7 +147,8 @@ rule render_figures:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=report_memory,
+        runtime=short_runtime,
     params:
         flags=figure_flags,
         # Of an input, Snakemake misses an edit that has an old time.

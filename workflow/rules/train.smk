@@ -19,11 +19,13 @@ rule train_teacher:
         "../envs/torch.yaml"
     threads: job_threads
     resources:
-        mem_mb=4000,
+        mem_mb=training_memory,
+        runtime=training_runtime,
         gpu=on_gpu,
     params:
         flags=teacher_flags,
         code=digest("train_teacher.py"),
+        time_limit=time_limit,
     shell:
         "python workflow/scripts/train_teacher.py"
         " --data {input.data:q}"
@@ -31,6 +33,7 @@ rule train_teacher:
         " --history {output.history:q}"
         " --tensorboard {output.tensorboard:q}"
         " {params.flags:q}"
+        " {params.time_limit:q}"
         " 2>&1 | tee -i {log:q}"
 
 
@@ -50,7 +53,8 @@ rule tabulate_targets:
         "../envs/torch.yaml"
     threads: job_threads
     resources:
-        mem_mb=4000,
+        mem_mb=targets_memory,
+        runtime=targets_runtime,
         gpu=on_gpu,
     params:
         flags=targets_flags,
@@ -81,11 +85,13 @@ rule train_student:
         "../envs/torch.yaml"
     threads: job_threads
     resources:
-        mem_mb=4000,
+        mem_mb=training_memory,
+        runtime=training_runtime,
         gpu=on_gpu,
     params:
         flags=student_flags,
         code=digest("train_student.py"),
+        time_limit=time_limit,
     shell:
         "python workflow/scripts/train_student.py"
         " --data {input.data:q}"
@@ -93,4 +99,5 @@ rule train_student:
         " --history {output.history:q}"
         " --tensorboard {output.tensorboard:q}"
         " {params.flags:q}"
+        " {params.time_limit:q}"
         " 2>&1 | tee -i {log:q}"

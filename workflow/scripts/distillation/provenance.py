@@ -26,7 +26,8 @@ def describe_step(
     settings = {
         name: value
         for name, value in vars(arguments).items()
-        if not isinstance(value, Path) and name != "seed"
+        # How long a run may take changes nothing but where it stops, to be gone on with.
+        if not isinstance(value, Path) and name not in ("seed", "time_limit")
     }
     status = git("status", "--porcelain")
     return {

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -56,6 +57,11 @@ def add_training_flags(parser: argparse.ArgumentParser) -> None:
     flag("--history", type=Path, required=True, help="output: a row per epoch, .csv")
     flag("--tensorboard", type=Path, help="output: folder of TensorBoard events")
     flag("--resume", type=Path, help="state between epochs; removed at the end")
+    flag(
+        "--time-limit", type=number(float, 0),
+        help="minutes from now; stop after the epoch after which another might not fit, "
+        "for a later run to go on from --resume (default: no limit)",
+    )  # fmt: skip
     flag("--depth", type=number(int, 10), required=True, help="6 n + 4 layers")
     flag("--width", type=number(int, 1), required=True, help="factor on the channels, from 1")
     padding_mode = {"choices": get_args(PaddingMode), "default": "zeros"}
@@ -109,6 +115,8 @@ def prepare_run(arguments: argparse.Namespace) -> tuple[Dataset, torch.device]:
     Raises:
         ValueError, FileNotFoundError: something asked for isn't there, or the two don't fit.
     """
+    if arguments.time_limit is not None and not arguments.resume:
+        raise ValueError("time_limit is given without resume, from which a later run would go on")
     device = prepare_device(arguments.device, arguments.threads)
     if arguments.nesterov and not arguments.momentum:
         raise ValueError("nesterov is on, but momentum is 0; allowed: momentum above 0")
@@ -132,6 +140,7 @@ def train_and_save(
     Raises:
         ValueError, OSError, FloatingPointError, KeyboardInterrupt: see the functions called.
     """
+    time_is_up = time_keeper(arguments.time_limit)
     dataset, device = prepare_run(arguments)
     provenance = describe_step(
         arguments, PACKAGES, data_sha256=dataset.sha256, **describe_device(device)
@@ -168,7 +177,7 @@ def train_and_save(
         )
         history = fit(
             model, dataset.to(device), protocol, weights, taught_by, arguments.seed,
-            arguments.resume, fingerprint(provenance), report, stop_asked, engine,
+            arguments.resume, fingerprint(provenance), report, stop_asked, engine, time_is_up,
         )  # fmt: skip
         save_checkpoint(arguments.checkpoint, model, dataset, provenance)
         write_history(arguments.history, history)
@@ -199,6 +208,28 @@ def training_operations(model: WideResNet, dataset: Dataset, epochs: int) -> flo
     """
     image = 6 * count_multiply_accumulates(model, dataset.image_size)
     return image * len(dataset.train.labels) * epochs
+
+
+def time_keeper(
+    limit: float | None, clock: Callable[[], float] = time.monotonic
+) -> Callable[[], bool]:
+    """Make the function that tells, at each epoch's end, whether another might not fit.
+
+    An epoch is taken to last as long as the longest so far, with what came before the first.
+
+    Args:
+        limit: minutes from now; None: no limit.
+        clock: seconds from any moment on.
+    """
+    started = clock()
+    ends = [started]
+
+    def time_is_up() -> bool:
+        ends.append(clock())
+        longest = max(end - start for start, end in pairwise(ends))
+        return limit is not None and ends[-1] + longest > started + 60 * limit
+
+    return time_is_up
 
 
 @contextmanager

@@ -148,6 +148,7 @@ def fit(
     report: Callable[[str], None],
     stop_asked: Callable[[], bool] = lambda: False,
     engine: Engine = PLAIN,
+    time_is_up: Callable[[], bool] = lambda: False,
 ) -> list[Row]:
     """Train `model` in place and return one row per epoch.
 
@@ -169,6 +170,7 @@ def fit(
         report: takes one line per epoch.
         stop_asked: asked after each step whether to stop.
         engine: precision of the networks, compiled or not; losses are in float32.
+        time_is_up: asked after each epoch whether there is none for another.
 
     Returns:
         Rows with epoch, learning_rate and beta of its last step, loss (the total), the terms of
@@ -178,7 +180,7 @@ def fit(
     Raises:
         ValueError: the weights need a teacher and there is none, or its features from a table.
         FloatingPointError: a loss isn't finite.
-        KeyboardInterrupt: `stop_asked` said yes, and the state is kept.
+        KeyboardInterrupt: `stop_asked` or `time_is_up` said yes, and the state is kept.
     """
     if weights.needs_teacher and teacher is None:
         raise ValueError("alpha or beta is above 0, but there is no teacher")
@@ -221,6 +223,8 @@ def fit(
             store(resume, fingerprint, model, optimizer, history, sums)
         if stop_asked():
             raise KeyboardInterrupt(f"after epoch {epoch} of {protocol.epochs}")
+        if time_is_up() and epoch < protocol.epochs:
+            raise KeyboardInterrupt(f"after epoch {epoch} of {protocol.epochs}: time is up")
     return history
 
 
