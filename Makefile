@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: all test lint install
+.PHONY: all test lint install cluster
 
 all: install
 	snakemake --cores 4 all
 
-test: install
+test: cluster
 	pytest
 
 lint: install
@@ -20,9 +20,16 @@ lint: install
 
 install: .venv/installed
 
+cluster: .venv/cluster
+
 .venv/installed: requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check "uv>=0.13"
 	$(BIN)/uv pip sync --quiet --system-certs --compile-bytecode --require-hashes --python $(BIN)/python requirements.lock
+	touch $@
+
+# What submits to a scheduler, beside the rest.
+.venv/cluster: requirements-cluster.lock .venv/installed
+	$(BIN)/uv pip install --quiet --system-certs --compile-bytecode --require-hashes --python $(BIN)/python -r requirements-cluster.lock
 	touch $@

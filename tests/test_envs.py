@@ -16,6 +16,7 @@ from distillation.provenance import PACKAGES
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow/scripts"
 LOCK = (ROOT / "requirements.lock").read_text()
+CLUSTER_LOCK = (ROOT / "requirements-cluster.lock").read_text()
 ENVIRONMENTS = sorted((ROOT / "workflow/envs").glob("*.yaml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -29,10 +30,10 @@ HIDDEN = {"torch.utils.tensorboard.writer": "tensorboard"}
 BY_HAND = {"export_model"}
 
 
-def locked() -> dict[str, set[str]]:
-    """Return the versions in the lock by package; some have one for each of several Pythons."""
+def locked(lock: str = LOCK) -> dict[str, set[str]]:
+    """Return the versions in a lock by package; some have one for each of several Pythons."""
     versions: dict[str, set[str]] = {}
-    for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", LOCK, flags=re.MULTILINE):
+    for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", lock, flags=re.MULTILINE):
         versions.setdefault(canonicalize_name(name), set()).add(version)
     return versions
 
@@ -129,11 +130,26 @@ def test_lock_has_no_addresses() -> None:
 
 
 def test_direct_dependencies_are_locked() -> None:
-    """The lock has a version of each direct dependency, within its bounds."""
-    versions = locked()
+    """The locks have a version of each direct dependency, within its bounds."""
+    versions = locked(CLUSTER_LOCK) | locked()
     groups = [PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"].values()]
     requirements = [Requirement(line) for group in groups for line in group]
     assert requirements
     for requirement in requirements:
         for version in versions[canonicalize_name(requirement.name)]:
             assert requirement.specifier.contains(version), requirement
+
+
+def test_cluster_lock_adds_to_the_lock() -> None:
+    """What submits to a scheduler is pinned beside the lock, and moves no version of the lock."""
+    cluster = locked(CLUSTER_LOCK)
+    direct = {
+        canonicalize_name(Requirement(line).name)
+        for line in PROJECT["dependency-groups"]["cluster"]
+    }
+    assert direct <= cluster.keys()
+    assert not direct & locked().keys()
+    for name in cluster.keys() & locked().keys():
+        assert cluster[name] == locked()[name], name
+    assert "--hash=sha256:" in CLUSTER_LOCK
+    assert "://" not in CLUSTER_LOCK

@@ -327,7 +327,28 @@ EDITS = {
         NOTHING, change=replace("workflow/rules/data.smk", "threads: 1", "threads: 2")
     ),
     "memory of a rule": Edit(
-        NOTHING, change=replace("workflow/rules/data.smk", "mem_mb=4000", "mem_mb=8000")
+        NOTHING, change=replace("workflow/rules/data.smk", "mem_mb=preparing_memory", "mem_mb=8000")
+    ),
+    "estimates of memory and time": Edit(
+        NOTHING,
+        change=lambda tree: (
+            edit(
+                tree / "workflow/rules/resources.smk", "TORCH_MEMORY = 1500", "TORCH_MEMORY = 9000"
+            ),
+            edit(tree / "workflow/rules/resources.smk", "START_MINUTES = 10", "START_MINUTES = 60"),
+            edit(tree / "workflow/rules/resources.smk", "SPARE_MINUTES = 4", "SPARE_MINUTES = 9"),
+        ),
+    ),
+    "runtime of a rule": Edit(
+        NOTHING,
+        change=replace("workflow/rules/data.smk", "runtime=short_runtime", "runtime=99"),
+    ),
+    "group of short steps": Edit(
+        NOTHING,
+        change=replace("workflow/rules/resources.smk", 'else "measure"', 'else "other"'),
+    ),
+    "a step that the login node no longer runs": Edit(
+        NOTHING, change=replace("Snakefile", "    prepare_data,\n", "")
     ),
     "log of a rule": Edit(
         NOTHING,

@@ -1,20 +1,67 @@
 """The device that a step runs on."""
 
+import fcntl
 import os
 import platform
+import tempfile
 from pathlib import Path
+from typing import IO
 
 import torch
+
+# The locks of the GPUs that this process has taken, held for as long as it lives.
+_taken: list[IO[str]] = []
+
+
+def take_gpu() -> None:
+    """Have this process see one GPU alone, that no other process of the user has taken.
+
+    Where a scheduler or the user has named one in CUDA_VISIBLE_DEVICES, or there is just one, it
+    is left at that. Of several, the first free one is taken until the process ends, however it
+    does; if none is free, it waits for one. It has to be called before CUDA starts.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    # torch asks the driver, without starting CUDA.
+    gpus = range(torch.cuda.device_count()) if named is None else named.split(",")
+    if len(gpus) < 2:
+        return
+    files = {str(gpu): lock_file(gpu) for gpu in gpus}
+    gpu = next((gpu for gpu, file in files.items() if locked(file)), None)
+    if gpu is None:
+        # More jobs than GPUs, each waiting for one of them.
+        gpu = [*files][os.getpid() % len(files)]
+        fcntl.flock(files[gpu], fcntl.LOCK_EX)
+    _taken.append(files.pop(gpu))
+    for file in files.values():
+        file.close()
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+
+
+def lock_file(gpu: int | str) -> IO[str]:
+    """Open the file by whose lock this user's processes agree on a GPU."""
+    return Path(tempfile.gettempdir(), f"gpu_{gpu}_of_{os.getuid()}.lock").open("a")
+
+
+def locked(file: IO[str]) -> bool:
+    """Lock a file for this process if no other has; return whether it did."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def prepare_device(name: str, threads: int) -> torch.device:
     """Return the device called `name` (cpu or cuda), with torch set to repeat itself on it.
 
-    Torch uses `threads` threads on the CPU and deterministic algorithms on CUDA.
+    Torch uses `threads` threads on the CPU and deterministic algorithms on CUDA, where each process
+    has one GPU (see take_gpu).
 
     Raises:
         ValueError: cuda is asked for where there is none.
     """
+    if name == "cuda":
+        take_gpu()
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda, but torch finds no CUDA device here; allowed: cpu")
     torch.set_num_threads(threads)
