@@ -178,6 +178,19 @@ def test_experiment(recorded: Path, clone: Path, snakemake: Snakemake, tmp_path:
     assert (other / table).read_text() == (clone / table).read_text()
 
 
+def test_profile_of_the_environment(clone: Path) -> None:
+    """A profile for a cluster, named in the environment, changes nothing of what is recorded."""
+    pytest.importorskip("snakemake_executor_plugin_slurm", reason="make cluster installs it")
+    run_in_shell(clone, "dvc pull")
+    command = "SNAKEMAKE_PROFILE=profiles/slurm dvc repro --force"
+    # The documented line.
+    assert command in (ROOT / "docs/cluster.md").read_text()
+    said = run_in_shell(clone, f"{command} 2>&1")
+    assert "Using profiles profiles/slurm" in said
+    assert run_in_shell(clone, "git status --porcelain") == ""
+    assert status(clone) == CLEAN
+
+
 def test_what_is_listed_exists(recorded: Path) -> None:
     """Every file that dvc.yaml names is one that the default experiment makes."""
     text = (ROOT / "dvc.yaml").read_text()

@@ -65,3 +65,14 @@ def test_numbers_come_from_files(head: str, file: str) -> None:
     rows = table[0].splitlines()
     assert len(rows) > 5
     assert set(rows) <= set((ROOT / file).read_text().splitlines())
+
+
+def test_lines_of_the_cluster_are_in_its_profile():
+    """The lines that README.md and docs/cluster.md say to change are there to be changed."""
+    profile = (ROOT / "profiles/slurm/config.yaml").read_text()
+    for text in (README, (ROOT / "docs/cluster.md").read_text()):
+        block = text.partition("slurm_account")[2].partition("```")[0]
+        lines = [line.partition("  #")[0] for line in f"slurm_account{block}".splitlines()]
+        assert len(lines) == 3
+        for line in lines:
+            assert line in profile

@@ -714,6 +714,11 @@ MISTAKES: dict[str, tuple[str, list[str], list[str]]] = {
         [*PREPARE, "--format", "cifar10", "--source", "{spoilt}/archives"],
         ["{spoilt}/archives/cifar-10-python.tar.gz", "truncated", "MD5"],
     ),
+    "time limit without a state to go on from": (
+        "train_teacher.py",
+        [*flags(TEACHER | {"time_limit": 60}), *OUTPUTS[:-2]],
+        ["time_limit", "resume"],
+    ),
     "no data": (
         "train_teacher.py",
         [*flags(TEACHER | {"data": "nothing.npz"}), *OUTPUTS],

@@ -34,7 +34,7 @@ HURRY = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10
 ONE_SEED = "one_seed.yaml"
 LONG = "long.yaml"
 # Every epoch is saved; an attempt that starts anew would be seen in the log.
-EPOCHS = 60
+EPOCHS = 30
 SEEDS = {"cancelled": 0, "timeout": 1, "limit": 2}
 OVERLAYS = {
     ONE_SEED: {"experiments": {"tiny": {"seeds": [0]}}},
@@ -280,12 +280,12 @@ def test_table_as_on_this_machine(runs: dict[str, Path], local: Path) -> None:
 
 
 def test_states(runs: dict[str, Path]) -> None:
-    """Every interrupted job was cancelled, all others were completed in their first attempt."""
-    done = [job for job in states(runs["tiny"]) if job.state == "COMPLETED"]
-    others = {job.state for job in states(runs["tiny"])} - {"COMPLETED"}
-    assert others == {"CANCELLED"}
-    assert len({job.name for job in done}) + done.count(done[-1]) - 1 <= len(done)
-    assert {job.partition for job in done} == {"cpu"}
+    """What was interrupted was cancelled, and completed in the next run; nothing else failed."""
+    attempts = states(runs["tiny"])
+    assert {job.state for job in attempts} == {"CANCELLED", "COMPLETED"}
+    assert {job.partition for job in attempts} == {"cpu"}
+    cancelled = {job.name for job in attempts if job.state == "CANCELLED"}
+    assert cancelled <= {job.name for job in attempts if job.state == "COMPLETED"}
 
 
 def test_short_steps_share_jobs(runs: dict[str, Path]) -> None:
@@ -300,7 +300,8 @@ def test_short_steps_share_jobs(runs: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
-        ("cancelled", ["CANCELLED", "OUT_OF_MEMORY", "COMPLETED"]),
+        # Out of memory, but without cgroups Slurm has no word for it.
+        ("cancelled", ["CANCELLED", "FAILED", "COMPLETED"]),
         ("timeout", ["TIMEOUT", "COMPLETED"]),
         ("limit", ["FAILED", "COMPLETED"]),
     ],
@@ -315,9 +316,17 @@ def test_retry_goes_on(runs: dict[str, Path], local: Path, case: str, expected: 
     assert not list((runs["long"] / "resume").rglob("*.pt"))
 
 
+def test_out_of_memory(runs: dict[str, Path]) -> None:
+    """The attempt that failed did so because it had too little memory."""
+    failed = jobs_of(runs["long"], f"long_baseline_{SEEDS['cancelled']}")[1]
+    assert failed.megabytes == "600M"
+    (log,) = (runs["long"] / ".snakemake/slurm_logs").rglob(f"{failed.number}.log")
+    assert "exceeded memory limit" in log.read_text()
+
+
 def test_stops_in_time(runs: dict[str, Path]) -> None:
     """A training that knows its time limit stops by itself, at an epoch's end."""
-    assert "train_student.py: stopped after epoch 1 of 60: time is up" in said(runs["long"])
+    assert f"train_student.py: stopped after epoch 1 of {EPOCHS}: time is up" in said(runs["long"])
     assert "going on after epoch 1, from" in log_of(runs["long"], "limit")
 
 

@@ -91,6 +91,7 @@ def train(
     fingerprint: str = "this run",
     report: Callable[[str], None] | None = None,
     stop_asked: Callable[[], bool] = lambda: False,
+    time_is_up: Callable[[], bool] = lambda: False,
 ) -> tuple[WideResNet, list[Row]]:
     """Train a network as `fit` does, with defaults, and return it with its history."""
     model = model or network()
@@ -98,7 +99,7 @@ def train(
         teacher = teacher_network()
     history = fit(
         model, dataset, protocol, weights, teacher, seed, resume, fingerprint,
-        report or [].append, stop_asked,
+        report or [].append, stop_asked, time_is_up=time_is_up,
     )  # fmt: skip
     return model, history
 
@@ -497,6 +498,16 @@ def test_run_that_was_asked_to_stop_ends_the_same(digits, tmp_path, questions):
     resumed = train(digits, weights=AT_KD, resume=resume, report=lines.append)
     assert lines[0].startswith("going on after epoch ")
     assert_same_run(resumed, train(digits, weights=AT_KD))
+
+
+def test_run_out_of_time_stops_between_epochs_and_ends_the_same(digits, tmp_path):
+    """A run whose time is up stops after each epoch but the last, and goes on to the same bits."""
+    resume = tmp_path / "resume.pt"
+    for epoch in (1, 2, 3):
+        with pytest.raises(KeyboardInterrupt, match=f"^after epoch {epoch} of 4: time is up$"):
+            train(digits, weights=AT_KD, resume=resume, time_is_up=lambda: True)
+    last = train(digits, weights=AT_KD, resume=resume, time_is_up=lambda: True)
+    assert_same_run(last, train(digits, weights=AT_KD))
 
 
 def test_momentum_is_forgotten_once_where_a_run_stopped(digits, tmp_path):
