@@ -1,11 +1,12 @@
 """The workflow on a real Slurm of one node, through the profile that is shipped.
 
-Three runs go at the same time, because nearly all of their time is Snakemake's starting and Slurm's
+Four runs go at the same time, because nearly all of their time is Snakemake's starting and Slurm's
 looking: the tiny experiment, interrupted and started again; trainings to which all happens that a
-scheduler does to jobs; two jobs that want a GPU. `pytest tests/test_slurm.py -s` prints every job
-with the state that Slurm reports.
+scheduler does to jobs; two jobs that want a GPU; a job through the profile for other schedulers.
+`pytest tests/test_slurm.py -s` prints every job with the state that Slurm reports.
 """
 
+import base64
 import csv
 import importlib.util
 import json
@@ -23,12 +24,11 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs import METHODS, PICTURES, TINY, Snakemake
+from jobs import METHODS, TINY, Snakemake
 from shell import ENVIRONMENT, ROOT, run_in_shell
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slurm]
 
-PROFILE = ["--profile", "profiles/slurm"]
 # The profile's numbers are for clusters that others use as well.
 HURRY = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"]
 ONE_SEED = "one_seed.yaml"
@@ -73,6 +73,23 @@ rule hold:
         "touch begun_{wildcards.number};"
         " until [ -e begun_0 ] && [ -e begun_1 ]; do sleep 0.2; done;"
         " echo $CUDA_VISIBLE_DEVICES > {output}"
+"""
+
+# A job that is cancelled in its first attempt, by itself.
+TWICE = """\
+rule all:
+    input:
+        "twice.txt",
+
+rule twice:
+    output:
+        "twice.txt",
+    resources:
+        mem_mb=500,
+        number=lambda wildcards, attempt: attempt,
+    shell:
+        "if [ {resources.number} = 1 ]; then scancel $SLURM_JOB_ID; sleep 600; fi;"
+        " echo {resources.number} > {output}"
 """
 
 
@@ -135,11 +152,13 @@ def wait_for(condition: Callable[[], object], run: subprocess.Popen[str]) -> Non
         time.sleep(0.2)
 
 
-def snakemake_in(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def snakemake_in(
+    folder: Path, *arguments: str, profile: str = "profiles/slurm"
+) -> subprocess.Popen[str]:
     """Start Snakemake in a folder, which says what it has to say in snakemake.out."""
     with (folder / "snakemake.out").open("a") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *PROFILE, *HURRY, *arguments],
+            [sys.executable, "-m", "snakemake", "--profile", profile, *HURRY, *arguments],
             cwd=folder, env=ENVIRONMENT, text=True, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
             # A shell has its background jobs ignore SIGINT, and they what they start.
@@ -171,21 +190,23 @@ def runs(
     copy_project: Callable[[Path], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
-    """Return the folders of the three runs, in which all that was to happen has happened."""
+    """Return the folders of the runs, in which all that was to happen has happened."""
     base = tmp_path_factory.mktemp("runs").resolve()
-    folders = {name: base / name for name in ("gpus", "long", "tiny")}
+    folders = {name: base / name for name in ("gpus", "generic", "long", "tiny")}
     for folder in folders.values():
         folder.mkdir()
         copy_project(folder)
         for name, overlay in OVERLAYS.items():
             (folder / name).write_text(yaml.safe_dump(overlay))
     (folders["gpus"] / "Snakefile").write_text(TWO_GPUS)
+    (folders["generic"] / "Snakefile").write_text(TWICE)
     processes = []
     try:
         # Two GPUs: both must run at a time, so they come first.
         gpus = snakemake_in(folders["gpus"])
         processes.append(gpus)
         wait_for(lambda: len(states(folders["gpus"])) == 2, gpus)
+        processes.append(snakemake_in(folders["generic"], profile="profiles/cluster-generic"))
         long = snakemake_in(
             *(folders["long"], *TRAININGS, "--configfile", TINY, LONG),
             *("--set-resources", *RESOURCES),
@@ -244,7 +265,6 @@ def local(finished: Path, snakemake: Snakemake, tmp_path_factory: pytest.TempPat
     ):
         done = snakemake(tree, "--cores", "2", *arguments)
         assert done.returncode == 0, done.stdout
-    assert (tree / PICTURES).exists()
     return tree
 
 
@@ -257,7 +277,7 @@ def table(tree: Path) -> dict[str, dict[str, str]]:
     """Return the rows of the tiny experiment's table, without what measures time."""
     with (tree / "results/tiny/table.csv").open() as file:
         rows = {row["quantity"]: row for row in csv.DictReader(file)}
-    return {name: row for name, row in rows.items() if "second" not in f"{name} {row['unit']}"}
+    return {name: row for name, row in rows.items() if row["unit"] != "s"}
 
 
 def test_table_as_on_this_machine(runs: dict[str, Path], local: Path) -> None:
@@ -316,17 +336,24 @@ def test_retry_goes_on(runs: dict[str, Path], local: Path, case: str, expected: 
     assert not list((runs["long"] / "resume").rglob("*.pt"))
 
 
+def slurm_log(folder: Path, job: State) -> str:
+    """Return what a job that failed has left with Slurm."""
+    (log,) = (folder / ".snakemake/slurm_logs").rglob(f"{job.number}.log")
+    return log.read_text()
+
+
 def test_out_of_memory(runs: dict[str, Path]) -> None:
     """The attempt that failed did so because it had too little memory."""
     failed = jobs_of(runs["long"], f"long_baseline_{SEEDS['cancelled']}")[1]
     assert failed.megabytes == "600M"
-    (log,) = (runs["long"] / ".snakemake/slurm_logs").rglob(f"{failed.number}.log")
-    assert "exceeded memory limit" in log.read_text()
+    assert "exceeded memory limit" in slurm_log(runs["long"], failed)
 
 
 def test_stops_in_time(runs: dict[str, Path]) -> None:
     """A training that knows its time limit stops by itself, at an epoch's end."""
-    assert f"train_student.py: stopped after epoch 1 of {EPOCHS}: time is up" in said(runs["long"])
+    failed = jobs_of(runs["long"], f"long_baseline_{SEEDS['limit']}")[0]
+    stopped = f"train_student.py: stopped after epoch 1 of {EPOCHS}: time is up"
+    assert stopped in slurm_log(runs["long"], failed)
     assert "going on after epoch 1, from" in log_of(runs["long"], "limit")
 
 
@@ -339,9 +366,36 @@ def test_gpus(runs: dict[str, Path]) -> None:
     ] * 2
 
 
+def test_other_scheduler(runs: dict[str, Path]) -> None:
+    """Through commands of one's own, a job that was cancelled is submitted again, too."""
+    assert [job.state for job in states(runs["generic"])] == ["CANCELLED", "COMPLETED"]
+    assert (runs["generic"] / "twice.txt").read_text() == "2\n"
+
+
+def records(tree: Path) -> dict[str, dict[str, object]]:
+    """Return Snakemake's records of the tiny experiment's files, without what differs in any run.
+
+    These are times, numbers of jobs, and checksums of inputs that hold times themselves.
+    """
+    folder = tree / ".snakemake/metadata"
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            name = "".join(path.relative_to(folder).parts).replace("@", "")
+            content = json.loads(path.read_text())
+            for key in ("job_hash", "starttime", "endtime", "input_checksums"):
+                del content[key]
+            found[base64.b64decode(name).decode()] = content
+    return {name: content for name, content in found.items() if "/tiny" in name}
+
+
 def test_recorded_alike(runs: dict[str, Path], local: Path, snakemake: Snakemake) -> None:
-    """Snakemake has nothing to do on this machine after a run on Slurm, nor the other way."""
+    """What Snakemake records doesn't depend on where it ran: neither place reruns the other's."""
+    ours, theirs = records(runs["tiny"]), records(local)
+    assert len(ours) > 40
+    for name, content in ours.items():
+        assert content == theirs[name], name
     overlays = ["--configfile", TINY, ONE_SEED]
-    for tree, profile in ((runs["tiny"], []), (local, PROFILE)):
+    for tree, profile in ((runs["tiny"], []), (local, ["--profile", "profiles/slurm"])):
         done = snakemake(tree, *profile, "-n", "all", *overlays)
         assert "Nothing to be done" in done.stdout, done.stdout
