@@ -146,7 +146,8 @@ def evaluation_megabytes(experiment):
     settings = EXPERIMENTS[experiment]
     side = images(settings["data"])[2]
     values = 4 * max(block_values(settings[role], side) for role in ("teacher", "student"))
-    return torch_megabytes(experiment) + 4 * values * settings["evaluation"]["batch_size"] / 1e6
+    activations = 4 * values * settings["evaluation"]["batch_size"] / 1e6
+    return torch_megabytes(experiment) + activations * (settings["device"] == "cpu")
 
 
 def minutes(experiment, total, steps):
