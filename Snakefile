@@ -37,7 +37,9 @@ include: "workflow/rules/report.smk"
 # Steps of seconds that a cluster's login node runs itself; the first may need the network.
 localrules:
     prepare_data,
+    compare_methods,
     render_table,
+    render_claims,
     render_figures,
 
 

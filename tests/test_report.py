@@ -48,10 +48,14 @@ def report(finished: Path, snakemake: Snakemake, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module")
 def browser(report: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """Yield headless Chromium at a laptop's size, with the report open."""
+    """Yield headless Chromium at a laptop's size, with the report open.
+
+    REQUIRE_BROWSER in the environment, which .ci/run sets, makes its absence a failure.
+    """
     programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
     if not all(programs):
-        pytest.skip("chromium and chromedriver (Debian: chromium-driver) aren't installed")
+        without = pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip
+        without("chromium and chromedriver (Debian: chromium-driver) aren't installed")
     options = ChromeOptions()
     options.binary_location = str(programs[0])
     profile = tmp_path_factory.mktemp("profile")

@@ -80,11 +80,14 @@ rule measure_attention:
         "logs/measure_attention/{experiment}/{model}/seed_{seed}.log",
     benchmark:
         "logs/measure_attention/{experiment}/{model}/seed_{seed}.tsv"
+    group:
+        measure_group
     conda:
         "../envs/torch.yaml"
     threads: job_threads
     resources:
-        mem_mb=4000,
+        mem_mb=evaluation_memory,
+        runtime=measurement_runtime,
         gpu=on_gpu,
     params:
         flags=measurement_flags,

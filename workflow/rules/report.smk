@@ -61,7 +61,8 @@ rule compare_methods:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=report_memory,
+        runtime=short_runtime,
     params:
         flags=comparison_flags,
         # Of an input, Snakemake misses an edit that has an old time.
@@ -107,7 +108,8 @@ rule render_claims:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=report_memory,
+        runtime=short_runtime,
     params:
         flags=claims_flags,
         style=file_digest("workflow/scripts/figures.mplstyle"),

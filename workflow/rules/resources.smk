@@ -36,6 +36,9 @@ COPIES = 4
 SPEED = {"cpu": 25e9, "cuda": 1e12}
 # Seconds of a step besides its operations: launching kernels, augmentation.
 STEP_SECONDS = 0.03
+# Seconds that the measures of an image's maps take, of one collapse, with what resamples take: thrice
+# what they did on one thread of an AMD EPYC with 32 x 32 pixels.
+MEASURE_SECONDS = 0.03
 # Minutes to start two Snakemakes and torch from a cold shared disk, and to compile networks.
 START_MINUTES = 10
 # Of these, minutes before a training begins to count its time, and to save its state at the end.
@@ -191,6 +194,21 @@ def evaluation_minutes(experiment):
     return minutes(experiment, test * most, test / settings["evaluation"]["batch_size"])
 
 
+@cache
+def measurement_minutes(experiment):
+    """Return the minutes of measuring attention: passes of trained, untrained network and teacher."""
+    settings = EXPERIMENTS[experiment]
+    asked = settings["attention_metrics"]
+    _, test, side, _, _ = images(settings["data"])
+    most = max(operations(settings[role], side) for role in ("teacher", "student"))
+    # Each map's order of the cells and four controls, deleted and inserted, in both networks.
+    orders = 3 * len(asked["collapses"]) + 4
+    perturbed = asked["faithfulness_images"] * 4 * asked["steps"] * orders
+    passes = 3 * test + 2 * asked["noise_images"] + perturbed
+    maps = math.ceil(test * len(asked["collapses"]) * MEASURE_SECONDS / 60)
+    return maps + minutes(experiment, passes * most, passes / asked["batch_size"])
+
+
 def role(wildcards):
     """Return which of the two networks a training is of."""
     return "student" if "method" in wildcards.keys() else "teacher"
@@ -241,6 +259,11 @@ def evaluation_memory(wildcards, attempt):
 def evaluation_runtime(wildcards, attempt):
     """Return the minutes of measuring a network, more with each attempt."""
     return attempt * evaluation_minutes(wildcards.experiment)
+
+
+def measurement_runtime(wildcards, attempt):
+    """Return the minutes of measuring attention, more with each attempt."""
+    return attempt * measurement_minutes(wildcards.experiment)
 
 
 def preparing_memory(wildcards, attempt):
