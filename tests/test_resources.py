@@ -62,7 +62,10 @@ def test_gpus_are_asked_for_where_the_config_does(
     """With device cuda, what trains or runs a network takes one GPU, and nothing else does."""
     found = asked(GPUS)
     takers = {name for name, resources in found.items() if resources.get("gpu")}
-    assert takers == {"train_teacher", "train_student", "evaluate", "extract_attention"}
+    assert takers == {
+        *("train_teacher", "train_student"),
+        *("evaluate", "extract_attention", "measure_attention"),
+    }
 
 
 def test_estimates_follow_the_config(asked: Callable[..., dict[str, dict[str, float]]]) -> None:
