@@ -113,7 +113,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="training images for the untrained network's batch norm, from 2" + default,
     )  # fmt: skip
     flag("--bootstrap-seed", type=seed, default=0, help="of all that is drawn here" + default)
-    flag("--batch-size", type=count, default=64, help="images per pass, from 1" + default)
+    flag("--batch-size", type=count, default=32, help="images per pass, from 1" + default)
     flag("--device", choices=("cpu", "cuda"), required=True, help="where to run")
     flag("--threads", type=number(int, 1), default=1, help="of torch on a CPU")
     return parser.parse_args(argv)
