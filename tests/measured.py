@@ -44,6 +44,8 @@ MAPS = {
     "teacher_spearman_shuffled": ((0.5, 0.4, 0.3), (0.4, 0.3, 0.2)),
     "deletion": ((0.5, 0.5, 0.5), (0.1, 0.1, 0.1)),
     "insertion": ((0.3, 0.3, 0.3), (0.1, 0.1, 0.1)),
+    "deletion_minus_random": ((0.05, 0.05, 0.05), (0.0, 0.0, 0.0)),
+    "insertion_minus_random": ((-0.05, -0.05, -0.05), (0.0, 0.0, 0.0)),
 }
 CONTROLS = {
     f"{metric}_{order}": value

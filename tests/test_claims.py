@@ -97,8 +97,8 @@ CROSSINGS: dict[str, tuple[str, int, Callable[[float | None], Changes], float, f
         0.5 - EDGE - 0.001, 0.5 - 2 * HALF + 0.001,
     ),
     "deletion": (
-        "abstraction", 2, lambda x: everywhere("deletion", x),
-        0.45 - 2 * HALF + 0.001, 0.45 - EDGE - 0.001,
+        "abstraction", 2, lambda x: everywhere("deletion_minus_random", x),
+        -HALF + 0.001, -HALF - 2 * STEP - 0.001,
     ),
     "cosine against the baseline": (
         "transfer", 0, lambda x: {Key(m, "teacher_cosine", 3): x for m in STUDENTS[1:]},

@@ -64,9 +64,10 @@ ARTIFICIAL = {f"{name}_{kind}" for name in BORDER for kind in ("constant", "nois
 OBJECT = {"object_energy", "pointing_game", "pointing_game_chance", "object_iou"} | {
     "object_iou_chance"
 }
-FAITHFUL = {"deletion", "insertion"}
+CURVES = ("deletion", "insertion")
+FAITHFUL = {*CURVES, *(f"{name}_minus_random" for name in CURVES)}
 CONTROLS = {
-    f"{name}_{order}" for name in FAITHFUL for order in ("random", "centre", "sobel", "grad_cam")
+    f"{name}_{order}" for name in CURVES for order in ("random", "centre", "sobel", "grad_cam")
 }
 
 # Group, collapse, point and metric.
@@ -401,10 +402,14 @@ def test_faithfulness_equals_a_direct_computation(
         each: order_cells(score.reshape(25, CELLS), at_random) for each, score in scores.items()
     }
     expected = {}
-    for (group, suffix), areas in deletion_insertion(model, images, places, 4).items():
-        for metric, area in zip(("deletion", "insertion"), areas, strict=True):
+    found = deletion_insertion(model, images, places, 4)
+    for (group, suffix), areas in found.items():
+        for metric, area, chance in zip(CURVES, areas, found[3, "_random"], strict=True):
             expected[group, "before_norm", metric + suffix] = area.mean()
-    assert len(expected) == 14
+            if not suffix:
+                gap = area.mean() - chance.mean()
+                expected[group, "before_norm", f"{metric}_minus_random"] = gap
+    assert len(expected) == 20
     assert_values(student, column, expected)
 
 

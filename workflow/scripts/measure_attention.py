@@ -59,6 +59,7 @@ CONCENTRATION = {
     "gini": attention.gini,
     "peak_over_mean": attention.peak_over_mean,
 }
+CURVES = ("deletion", "insertion")
 # What is drawn at random, each from the seed and its place here.
 DRAWS = ("order", "images", "noise", "noise_images", "cells", "faithfulness_images")
 # Images by which the untrained network's batch norm is estimated at once, as in training.
@@ -378,6 +379,8 @@ def measure_artificial_images(study: Study) -> PoissonBootstrap[Name]:
 def measure_faithfulness(study: Study) -> PoissonBootstrap[Name]:
     """Measure deletion and insertion by maps, and by the controls, on a part of the test images.
 
+    Beside a map's two areas stand their differences from those of the random order.
+
     Controls are ordered at random, by closeness to the centre, by Sobel magnitude and by Grad-CAM;
     they stand in the rows of the last group's first map. Equal scores are ordered at random.
     """
@@ -412,9 +415,14 @@ def measure_faithfulness(study: Study) -> PoissonBootstrap[Name]:
                 for name, score in scores.items()
             }
             areas = deletion_insertion(model, inputs, places, arguments.steps)
-            for (key, suffix), (deletion, insertion) in areas.items():
-                sums.add(Name(network, key, "deletion" + suffix), deletion, weights)
-                sums.add(Name(network, key, "insertion" + suffix), insertion, weights)
+            by_chance = areas[control, "_random"]
+            for (key, suffix), both in areas.items():
+                for curve, area, chance in zip(CURVES, both, by_chance, strict=True):
+                    sums.add(Name(network, key, curve + suffix), area, weights)
+                    if not suffix:
+                        # Image by image: images differ by far more than the two orders.
+                        gap = Name(network, key, f"{curve}_minus_random")
+                        sums.add(gap, area - chance, weights)
     return sums
 
 

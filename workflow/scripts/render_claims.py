@@ -132,6 +132,14 @@ METRICS = {
     "insertion": Metric(
         "insertion by the map", "the same while cells are put in; higher if it finds what counts"
     ),
+    "deletion_minus_random": Metric(
+        "deletion, map minus random",
+        "deletion by the map minus deletion in a random order, image by image; -1 to 1, below 0 if "
+        "the map finds what counts",
+    ),
+    "insertion_minus_random": Metric(
+        "insertion, map minus random", "the same of insertion; above 0 if it finds what counts"
+    ),
     **{
         f"{metric}_{order}": Metric(name)
         for metric in ("deletion", "insertion")

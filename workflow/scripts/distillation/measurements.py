@@ -168,8 +168,8 @@ def envelopes(table: pd.DataFrame, point: str, collapse: str) -> dict[Key, Inter
         point: before_norm or after_norm.
         collapse: how channels were collapsed into a map.
     """
-    control = table["metric"].str.startswith(("deletion_", "insertion_"))
-    early_only = table["metric"].isin(["deletion", "insertion"])
+    early_only = table["metric"].str.fullmatch("(deletion|insertion)(_minus_random)?")
+    control = table["metric"].str.startswith(("deletion_", "insertion_")) & ~early_only
     here = (table["point"] == point) | (early_only & (table["point"] == BEFORE))
     chosen = table.loc[control | (here & (table["collapse"] == collapse))]
     chosen = chosen.drop_duplicates(["method", "seed", "group", "metric"])
