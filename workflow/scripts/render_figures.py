@@ -59,6 +59,8 @@ MOST_NAMES = 20
 # Sizes in an attention figure, in pixels of the mosaic: a cell, the gap to the next, the gap more
 # before each group, and an inch.
 CELL, GAP, GROUP_GAP, INCH = 64, 4, 12, 68
+# Letters of a model's name that don't fit above its column.
+LONG_NAME = 9
 # Share of the map's colour in an overlay.
 OVERLAY = 0.6
 
@@ -262,13 +264,19 @@ def attention_figure(maps: Maps, collapse: str, overlay: bool, title: str) -> Fi
     columns += [(group, model) for group in GROUPS for model in maps]
     mosaic, lefts = draw_mosaic(maps, collapse, overlay, shown, columns)
     height, width = mosaic.shape[:2]
-    figure, axes = plt.subplots(figsize=(width / INCH + 0.9, height / INCH + 1.7))
+    figure, axes = plt.subplots(figsize=(width / INCH + 0.9, height / INCH + 2.0))
     axes.imshow(mosaic, interpolation="none")
+    # What height is left over belongs to the heads above.
+    axes.set_anchor("S")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=10)
+    # The figure is wide, and shown on a page that isn't.
+    axes.tick_params(length=0, labelsize=14)
     axes.xaxis.tick_top()
     heads = ["image" if model is None else label(model) for _, model in columns]
+    heads = [head if len(head) < LONG_NAME else head.replace("_", "_\n") for head in heads]
+    # In points: room for as many lines as the longest head has.
+    above = 17 * max(1 + head.count("\n") for head in heads)
     axes.set_xticks([left + CELL / 2 for left in lefts], heads)
     names = [str(first["class_names"][first["labels"][index]]) for index in shown]
     axes.set_yticks([row * (CELL + GAP) + CELL / 2 for row in range(len(shown))], names)
@@ -277,10 +285,10 @@ def attention_figure(maps: Maps, collapse: str, overlay: bool, title: str) -> Fi
         side = first[f"{collapse}_{group}"].shape[1]
         axes.annotate(
             f"Group {group}, {side} x {side}", ((inside[0] + inside[-1] + CELL) / 2, 0),
-            xytext=(0, 28), textcoords="offset points", ha="center", fontsize=12,
+            xytext=(0, above + 14), textcoords="offset points", ha="center", fontsize=18,
         )  # fmt: skip
     head = f"{title}: attention by {COLLAPSES[collapse]} over channels, each map on its own scale"
-    axes.set_title(head, pad=50, fontsize=14)
+    axes.set_title(head, pad=above + 42, fontsize=20)
     return figure
 
 

@@ -33,11 +33,11 @@ h3 { font-size: 1.05rem; }
 p, ul, ol { max-width: 50rem; }
 a[href] { color: var(--link); }
 .table { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.3rem 0.75rem; border-bottom: 1px solid var(--line); text-align: left; }
+table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.3rem 0.5rem; border-bottom: 1px solid var(--line); text-align: left; }
 th { vertical-align: bottom; text-wrap: balance; }
 td { vertical-align: top; }
-td:first-child { min-width: 11rem; }
+td:first-child { min-width: 10rem; }
 td[style*="right"] { min-width: 0; white-space: nowrap; }
 thead th { border-bottom: 2px solid var(--line); }
 tbody tr:nth-child(even) { background: var(--stripe); }
