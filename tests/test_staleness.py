@@ -142,9 +142,7 @@ def link_pictures(tree: Path) -> None:
 
 
 LOSSES = f"{LIBRARY}/losses.py"
-REAL_EDIT = replace(
-    LOSSES, "return features.square().sum(dim=1)", "return features.square().sum(dim=1) * 1"
-)
+REAL_EDIT = replace(LOSSES, "return features.sum(dim=1)", "return features.sum(dim=1) * 1")
 
 EDITS = {
     # Weights. `pictures` extends `tiny` and has the one method at.

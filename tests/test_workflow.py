@@ -29,7 +29,7 @@ from jobs import (
     report_of,
     whole,
 )
-from shell import README, run_in_shell, shell_commands
+from shell import README, code_blocks, run_in_shell, section, shell_commands
 
 pytestmark = pytest.mark.workflow
 
@@ -187,7 +187,7 @@ def test_own_images(
     """README's overlay for a folder of one's own images, and the command beside it, are taken."""
     folder = copy_project(tmp_path)
     write_pictures(folder / "images")
-    (overlay,) = re.findall(r"^```yaml\n(.*?)^```", README, flags=re.M | re.S)
+    overlay = code_blocks(section(README, "Your own images"), "yaml")
     (folder / "mine.yaml").write_text(overlay.replace("/path/to/images", "images"))
     (command,) = (line for line in shell_commands(README) if "mine.yaml" in line)
     jobs = planned(snakemake, folder, *shlex.split(command.replace("--cores 4", ""))[1:])
