@@ -119,6 +119,26 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "defaults: {figures: {dpi: 1200}}",
         ["defaults.figures.dpi: ", "1200", "50 to 600"],
     ),
+    "pair of an unknown method": (
+        "defaults: {comparison: {pairs: [[at_kd, soft]]}}",
+        ["comparison.pairs: ", "'soft'", "baseline, kd, at, at_kd"],
+    ),
+    "method compared with itself": (
+        "defaults: {comparison: {pairs: [[kd, kd]]}}",
+        ["defaults.comparison.pairs.0: ", "two different methods"],
+    ),
+    "collapse that has a sign": (
+        "defaults: {attention_metrics: {collapses: [sum]}}",
+        ["defaults.attention_metrics.collapses.0: ", "'sum'", "sum_absolute"],
+    ),
+    "masks of data that have none": (
+        "experiments: {cifar10: {attention_metrics: {object_mask: stored}}}",
+        ["experiments.cifar10.attention_metrics.object_mask: ", "stored", "above_zero"],
+    ),
+    "padding of convolutions": (
+        "defaults: {student: {padding_mode: circular}}",
+        ["defaults.student.padding_mode: ", "'circular'", "zeros or reflect"],
+    ),
     "number that isn't finite": (
         "defaults: {training: {learning_rate: .inf}}",
         ["defaults.training.learning_rate: ", "inf", "above 0, up to 100"],

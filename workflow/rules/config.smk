@@ -106,6 +106,12 @@ def check_experiment(name, settings):
     check_known(settings["data"], config["data"], f"experiments.{name}.data")
     for method in settings["students"]:
         check_known(method, settings["methods"], f"experiments.{name}.students")
+    stored = settings["attention_metrics"]["object_mask"] == "stored"
+    if stored and config["data"][settings["data"]]["format"] != "digits":
+        raise ConfigError(
+            f"experiments.{name}.attention_metrics.object_mask: found stored with the data "
+            f"{settings['data']}, which have no masks; allowed: auto, above_zero, none"
+        )
     for method in sum(settings["comparison"]["pairs"], []):
         check_known(method, settings["methods"], f"experiments.{name}.comparison.pairs")
     for method, weights in settings["methods"].items():
