@@ -128,7 +128,7 @@ def test_report(browser: Chrome) -> None:
         for number, (experiment, name) in enumerate(open_category(browser, category)):
             click(browser, number, "eye")
             kind, size = wait_for(browser, SHOWN, SUFFIXES.get(name, name.replace(" ", "_")))
-            assert size > 300, (experiment, name)
+            assert size > 100, (experiment, name)
             page = name in ("table", "comparison", "claims")
             assert kind == ("page" if page else "image"), name
             assert name not in seen[experiment]
