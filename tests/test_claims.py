@@ -78,15 +78,15 @@ CROSSINGS: dict[str, tuple[str, int, Callable[[float | None], Changes], float, f
     ),
     "object's energy": (
         "object", 0, lambda x: everywhere("object_energy", x),
-        1 + HALF - 0.001, 1 + HALF + 0.001,
+        1 - REACH - 0.001, 1 + HALF + 0.001,
     ),
     "pointing game": (
         "object", 1, lambda x: everywhere("pointing_game", x),
-        0.3 + 2 * HALF - 0.001, 0.3 + EDGE + 0.001,
+        0.3 - EDGE - 0.001, 0.3 + EDGE + 0.001,
     ),
     "overlap with the object": (
         "object", 2, lambda x: everywhere("object_iou", x),
-        0.2 + 2 * HALF - 0.001, 0.2 + EDGE + 0.001,
+        0.2 - EDGE - 0.001, 0.2 + EDGE + 0.001,
     ),
     "image-dependence": (
         "abstraction", 0, lambda x: everywhere("image_dependence", x),
@@ -98,7 +98,7 @@ CROSSINGS: dict[str, tuple[str, int, Callable[[float | None], Changes], float, f
     ),
     "deletion": (
         "abstraction", 2, lambda x: everywhere("deletion_minus_random", x),
-        -HALF + 0.001, -HALF - 2 * STEP - 0.001,
+        HALF + 0.001, -REACH - 0.001,
     ),
     "cosine against the baseline": (
         "transfer", 0, lambda x: {Key(m, "teacher_cosine", 3): x for m in STUDENTS[1:]},
@@ -126,6 +126,24 @@ def test_verdict_flips(name: str) -> None:
     flipped = [HOLDS] * (others + 1)
     flipped[position] = NOT
     assert of(change(beyond)) == (flipped, PART if others else NOT)
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("object's energy", 1 - HALF + 0.001, 1 + HALF - 0.001),
+        ("pointing game", 0.3 - 2 * HALF + 0.001, 0.3 + 2 * HALF - 0.001),
+        ("overlap with the object", 0.2 - 2 * HALF + 0.001, 0.2 + 2 * HALF - 0.001),
+        ("deletion", -HALF + 0.001, HALF - 2 * STEP - 0.001),
+    ],
+)
+def test_overlap_proves_no_denial(name: str, least: float, most: float) -> None:
+    """That there is no difference isn't shown by intervals that overlap: it can't be said."""
+    claim, position, change, _, _ = CROSSINGS[name]
+    for value in (least, most):
+        found = judged(change(value))[NAMES.index(claim)]
+        assert results(found)[position] == OPEN
+        assert found.verdict == OPEN
 
 
 @pytest.mark.parametrize("name", CROSSINGS)

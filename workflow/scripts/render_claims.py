@@ -366,8 +366,8 @@ No verdict is written by hand: text and verdicts are computed from `attention_me
 `comparison.csv`. A value is the mean over a method's seeds; its interval, in brackets, reaches from
 the lowest to the highest bound of the seeds' 95 % bootstrap intervals over test images, which is
 cautious; a value of one constant image is exact. A value is *above* or *below* another only if
-their intervals, not rounded, don't touch. Else they *overlap*: no difference is shown, so that a
-criterion that asks for one isn't met, and one that asks for none is.
+their intervals, not rounded, don't touch. Else they *overlap*: no difference is shown. A criterion
+that asks for one isn't met then; of one that denies one it can't be said.
 
 A method meets a criterion if every comparison comes out as the criterion says. A criterion
 **holds** if all methods that it is about meet it, **in part** if some do; a claim **holds** if all

@@ -25,16 +25,18 @@ from distillation.results import label
 
 Verdict = Literal["holds", "holds in part", "does not hold", "can't be said"]
 Relation = Literal["above", "below", "overlap", "no numbers", "not told apart", "one seed"]
-# What a criterion asks for, and the relations that meet it.
+# What a criterion asks for, and the relations by which it fails. An overlap shows no difference:
+# that fails a criterion that asks for one, and is no proof for one that denies one, as intervals of
+# a few images overlap too.
 Wanted = Literal["above", "below", "not above", "not below"]
-MEETS: dict[Wanted, tuple[Relation, ...]] = {
-    "above": ("above",),
-    "below": ("below",),
-    "not above": ("below", "overlap"),
-    "not below": ("above", "overlap"),
+FAILS: dict[Wanted, tuple[Relation, ...]] = {
+    "above": ("below", "overlap"),
+    "below": ("above", "overlap"),
+    "not above": ("above",),
+    "not below": ("below",),
 }
-# Relations that say nothing for or against.
-OPEN: tuple[Relation, ...] = ("no numbers", "not told apart", "one seed")
+# Relations that say nothing for or against, where they don't make a criterion fail.
+OPEN: tuple[Relation, ...] = ("overlap", "no numbers", "not told apart", "one seed")
 
 # What the verdict of compare_methods.py on a pair says of the first's accuracy.
 PAIR_RELATIONS: dict[str, Relation] = {
@@ -54,7 +56,7 @@ class Criterion:
     """What must be so for a claim to hold, and what was found for each network that it is about.
 
     `relations` has, for each method, how its value stands to each value that it is compared with;
-    a network meets the criterion if all of them are as `wanted`.
+    a network fails the criterion if one of them is in FAILS, and meets it if none is open either.
     """
 
     words: str
@@ -63,10 +65,10 @@ class Criterion:
 
     def of(self, method: str) -> Verdict:
         """Return whether a network meets the criterion."""
-        found = self.relations[method]
-        if any(each not in (*MEETS[self.wanted], *OPEN) for each in found):
+        found = set(self.relations[method])
+        if found & set(FAILS[self.wanted]):
             return "does not hold"
-        return "can't be said" if any(each in OPEN for each in found) else "holds"
+        return "can't be said" if found & set(OPEN) else "holds"
 
     @property
     def result(self) -> Verdict:
