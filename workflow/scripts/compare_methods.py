@@ -204,15 +204,7 @@ def format_markdown(
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *(f"- {row.sentence}." for row in rows), "", "## Fidelity to the teacher", ""]
-    lines += table_head(["", "Seeds", "Agreement, %", level, "KL from the teacher, nats", level])
-    for model, group in fidelity.groupby("method", sort=False):
-        cells = [label(str(model)), str(group["seeds"].iloc[0])]
-        numbers = group[["mean", "low", "high"]].to_numpy().tolist()
-        for row, decimals in zip(numbers, (2, 4), strict=True):
-            mean, low, high = (f"{value:.{decimals}f}" for value in row)
-            cells += [mean, "-" if math.isnan(row[1]) else f"{low} to {high}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "## How it was computed", ""]
+    lines += [*fidelity_table(fidelity, level), "", "## How it was computed", ""]
     lines.append(
         METHODS.format(
             images=images, level=level, pairs=len(rows), power=f"{100 * settings.power:.3g} %",
@@ -220,6 +212,19 @@ def format_markdown(
         )
     )  # fmt: skip
     return "\n".join(lines)
+
+
+def fidelity_table(fidelity: pd.DataFrame, level: str) -> list[str]:
+    """Write how well each student matches the teacher, a row per student."""
+    lines = table_head(["", "Seeds", "Agreement, %", level, "KL from the teacher, nats", level])
+    for model, group in fidelity.groupby("method", sort=False):
+        cells = [label(str(model)), str(group["seeds"].iloc[0])]
+        numbers = group[["mean", "low", "high"]].to_numpy().tolist()
+        for row, decimals in zip(numbers, (2, 4), strict=True):
+            mean, low, high = (f"{value:.{decimals}f}" for value in row)
+            cells += [mean, "-" if math.isnan(row[1]) else f"{low} to {high}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def table_head(cells: list[str]) -> list[str]:
