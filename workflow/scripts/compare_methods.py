@@ -62,6 +62,7 @@ from distillation.results import (
     label,
     read_run,
 )
+from distillation.tables import table_lines
 
 # Of the figure, in inches: its width, a line of text, and a panel without its rows.
 WIDTH, LINE, PANEL = 8, 0.22, 0.75
@@ -191,7 +192,7 @@ def format_markdown(
         f"{level} over images", f"McNemar p < {threshold}",
     ]  # fmt: skip
     lines = [f"# {settings.title}: comparison of methods", ""]
-    lines += table_head(head) if rows else ["No two methods are compared."]
+    table = []
     for row in rows:
         chosen = (seeds["method"] == row.method) & (seeds["reference"] == row.reference)
         found = (seeds["mcnemar_p_value"][chosen] <= 1 - settings.confidence).sum()
@@ -202,7 +203,8 @@ def format_markdown(
             "-" if one else points(row.detectable), span(row.images_low, row.images_high),
             f"{found} of {row.seeds} seeds",
         ]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
+        table.append(cells)
+    lines += table_lines(head, table) if rows else ["No two methods are compared."]
     lines += ["", *(f"- {row.sentence}." for row in rows), "", "## Fidelity to the teacher", ""]
     lines += [*fidelity_table(fidelity, level), "", "## How it was computed", ""]
     lines.append(
@@ -216,20 +218,16 @@ def format_markdown(
 
 def fidelity_table(fidelity: pd.DataFrame, level: str) -> list[str]:
     """Write how well each student matches the teacher, a row per student."""
-    lines = table_head(["", "Seeds", "Agreement, %", level, "KL from the teacher, nats", level])
+    head = ["", "Seeds", "Agreement, %", level, "KL from the teacher, nats", level]
+    rows = []
     for model, group in fidelity.groupby("method", sort=False):
         cells = [label(str(model)), str(group["seeds"].iloc[0])]
         numbers = group[["mean", "low", "high"]].to_numpy().tolist()
         for row, decimals in zip(numbers, (2, 4), strict=True):
             mean, low, high = (f"{value:.{decimals}f}" for value in row)
             cells += [mean, "-" if math.isnan(row[1]) else f"{low} to {high}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def table_head(cells: list[str]) -> list[str]:
-    """Return the two lines that begin a Markdown table of names and numbers."""
-    return [f"| {' | '.join(cells)} |", f"| --- |{' ---: |' * (len(cells) - 1)}"]
+        rows.append(cells)
+    return table_lines(head, rows)
 
 
 def draw_row(

@@ -54,6 +54,7 @@ from distillation.measurements import (
 )
 from distillation.pages import page
 from distillation.results import colours, label
+from distillation.tables import table_lines
 
 # What compare_methods.py writes.
 PAIR_COLUMNS = (
@@ -279,12 +280,7 @@ def value_table(
     if not shown:
         return [f"{METRICS[columns[0][0]].name.capitalize()}: not measured.", ""]
     heads = [f"{METRICS[metric].name}, group {group}" for metric, group in columns]
-    return [
-        f"| network | {' | '.join(heads)} |",
-        f"| --- |{' ---: |' * len(columns)}",
-        *(f"| {name} | {text} |" for name, text in shown),
-        "",
-    ]
+    return [*table_lines(["network", *heads], map(list, shown)), ""]
 
 
 def criteria_table(

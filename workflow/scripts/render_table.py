@@ -29,6 +29,7 @@ from distillation.files import replacing
 from distillation.pages import page
 from distillation.provenance import describe_step
 from distillation.results import Run, add_run_flag, by_model, check_one_experiment, label, read_run
+from distillation.tables import table_lines
 
 # Packages whose version can change the table itself.
 PACKAGES = ("numpy", "pandas")
@@ -154,11 +155,11 @@ def format_markdown(runs: list[Run], title: str) -> str:
     """Write the table as Markdown, with what it was made from."""
     groups = by_model(runs)
     head = [f"{label(model)} (n = {len(group)})" for model, group in groups.items()]
-    lines = [f"# {title}", "", f"| | {' | '.join(head)} |", f"| --- |{' ---: |' * len(groups)}"]
+    rows = []
     for row in ROWS:
         name = f"{row.quantity} ({row.unit})" if row.unit else row.quantity
-        cells = [format_cell(row, group) for group in groups.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        rows.append([name, *(format_cell(row, group) for group in groups.values())])
+    lines = [f"# {title}", "", *table_lines(["", *head], rows)]
     epochs = "; ".join(f"{label(model)} {len(group[0].history)}" for model, group in groups.items())
     lines += [
         "",

@@ -1,0 +1,155 @@
+r"""Gather the small files of a finished experiment in one folder, to be kept beside the code.
+
+Inputs: the experiment's folder of results, the description of its data, the folder of logs with
+the times that Snakemake took, and what was typed to make them. Output: a folder with the tables,
+comparisons, attention metrics, provenance and main figures as they are, and
+
+- history.csv: all histories, with model and seed;
+- timings.csv: of each job the step, model, seed, wall time and CPU time (seconds), peak memory (MB)
+  and, of trainings, images per second over all epochs;
+- study.json: the title, what was typed, and the data set whose published figures stand beside it.
+
+render_results.py makes a page of such folders.
+
+Example:
+    python workflow/scripts/publish_results.py --results results/digits \
+        --data-description results/data/digits.json --logs logs \
+        --command "snakemake --cores 4 all" --published none --folder docs/results/digits
+"""
+
+import argparse
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from distillation.arguments import Parser, run
+from distillation.files import replacing_folder
+
+# What is kept of an experiment's results, as it is. Figures of other collapses, and vector figures,
+# are made again by the same command; they are large.
+KEPT = (
+    "table.csv", "table.md", "comparison.csv", "comparison_seeds.csv", "comparison.md",
+    "comparison.png", "fidelity.csv", "attention_metrics.csv", "claims.md", "provenance.json",
+    "figures/curves_teacher.png", "figures/curves_students.png", "figures/curves_test.png",
+    "figures/accuracy.png", "figures/attention_mean_square.png",
+)  # fmt: skip
+# Steps with one job per network, and with one per experiment.
+STEPS = ("evaluate", "extract_attention", "measure_attention")
+LAST_STEPS = ("compare_methods", "render_table", "render_figures", "render_claims")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = Parser(__doc__)
+    flag = parser.add_argument
+    flag("--results", type=Path, required=True, help="of the experiment: results/<experiment>")
+    flag("--data-description", type=Path, required=True, help="results/data/<data>.json")
+    flag("--logs", type=Path, required=True, help="folder of logs and times")
+    flag("--command", required=True, help="that made the results, as it was typed")
+    flag(
+        "--published", required=True, metavar="DATA",
+        help="whose figures in published.csv stand beside the results, or none",
+    )  # fmt: skip
+    flag("--folder", type=Path, required=True, help="output, made anew")
+    return parser.parse_args(argv)
+
+
+def read_time(file: Path) -> dict[str, float]:
+    """Return wall and CPU time (seconds) and peak memory (MB) of a job; NaN where none was taken.
+
+    Raises:
+        FileNotFoundError: the job left none.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; Snakemake writes it when a job ends")
+    # Of a job that was too short to be measured, Snakemake writes NA for the memory.
+    row = pd.read_csv(file, sep="\t").iloc[-1]
+    return {"seconds": row["s"], "cpu_seconds": row["cpu_time"], "memory": row["max_rss"]}
+
+
+def read_timings(
+    logs: Path, results: Path, data: Path, runs: list[dict[str, Any]], images: int
+) -> pd.DataFrame:
+    """Return a row per job: step, model, seed, seconds, cpu_seconds, memory, images_per_second.
+
+    A training that was cut off and went on has the time of all its epochs from its history, and no
+    CPU time, because Snakemake's times are those of the last attempt.
+    """
+    experiment = results.name
+    rows = [{"step": "prepare_data"} | read_time(logs / "prepare_data" / f"{data.stem}.tsv")]
+    for one in runs:
+        model, seed = one["model"], one["seed"]
+        name = {"model": model, "seed": seed}
+        teacher = model == "teacher"
+        training = "train_teacher" if teacher else "train_student"
+        # The logs of train_teacher have no folder for the model, because there is only one.
+        folder = Path(experiment) if teacher else Path(experiment, model)
+        time = read_time(logs / training / folder / f"seed_{seed}.tsv")
+        history = pd.read_csv(results / model / f"seed_{seed}" / "history.csv")
+        trained = float(history["seconds"].sum())
+        if trained > time["seconds"]:
+            time |= {"seconds": trained, "cpu_seconds": math.nan}
+        speed = images * len(history) / trained
+        rows.append({"step": training} | name | time | {"images_per_second": speed})
+        rows += [
+            {"step": step} | name | read_time(logs / step / experiment / model / f"seed_{seed}.tsv")
+            for step in STEPS
+        ]
+    rows += [{"step": step} | read_time(logs / step / f"{experiment}.tsv") for step in LAST_STEPS]
+    return pd.DataFrame(rows).astype({"seed": "Int64"})
+
+
+def read_histories(results: Path, runs: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the histories of all runs, with model and seed."""
+    parts = []
+    for one in runs:
+        part = pd.read_csv(results / one["model"] / f"seed_{one['seed']}" / "history.csv")
+        part.insert(0, "model", one["model"])
+        part.insert(1, "seed", one["seed"])
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Copy, gather, and put the folder in its place."""
+    arguments = parse_args(argv)
+    results = arguments.results
+    figures = sorted((results / "claims").glob("*.png"))
+    for file in (*(results / name for name in KEPT), arguments.data_description):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file; expected a finished experiment")
+    provenance = json.loads((results / "provenance.json").read_text())
+    description = json.loads(arguments.data_description.read_text())
+    runs = provenance["runs"]
+    if description["sha256"] != runs[0]["training"]["data_sha256"]:
+        raise ValueError(
+            f"{arguments.data_description}: isn't of the data that {results} was made from; allowed: "
+            f"sha256 {runs[0]['training']['data_sha256'][:12]}, found {description['sha256'][:12]}"
+        )
+    timings = read_timings(
+        arguments.logs, results, arguments.data_description, runs,
+        description["images"]["train"]["count"],
+    )  # fmt: skip
+    study = {
+        "title": provenance["table"]["arguments"]["title"],
+        "command": arguments.command,
+        "published": arguments.published,
+    }
+    with replacing_folder(arguments.folder) as folder:
+        for file in (*(results / name for name in KEPT), *figures):
+            copy = folder / file.relative_to(results)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, copy)
+        shutil.copyfile(arguments.data_description, folder / "data.json")
+        timings.to_csv(folder / "timings.csv", index=False)
+        read_histories(results, runs).to_csv(folder / "history.csv", index=False)
+        (folder / "study.json").write_text(json.dumps(study, indent=2) + "\n")
+    print(f"{arguments.folder}: {study['title']}, {len(runs)} networks", flush=True)
+
+
+if __name__ == "__main__":
+    run(main)
