@@ -54,7 +54,7 @@ def test_files_named_exist():
 @pytest.mark.parametrize(
     ("head", "file"),
     [
-        ("| | Teacher", "docs/digits/table.md"),
+        ("| | Teacher", "docs/results/digits/table.md"),
         ("| | textbook", "docs/benchmarks/training_step_cpu.md"),
     ],
 )

@@ -90,7 +90,7 @@ def read_timings(
         folder = Path(experiment) if teacher else Path(experiment, model)
         time = read_time(logs / training / folder / f"seed_{seed}.tsv")
         history = pd.read_csv(results / model / f"seed_{seed}" / "history.csv")
-        trained = float(history["seconds"].sum())
+        trained = float(history["seconds"].to_numpy().sum())
         if trained > time["seconds"]:
             time |= {"seconds": trained, "cpu_seconds": math.nan}
         speed = images * len(history) / trained
@@ -127,8 +127,8 @@ def main(argv: list[str] | None = None) -> None:
     runs = provenance["runs"]
     if description["sha256"] != runs[0]["training"]["data_sha256"]:
         raise ValueError(
-            f"{arguments.data_description}: isn't of the data that {results} was made from; allowed: "
-            f"sha256 {runs[0]['training']['data_sha256'][:12]}, found {description['sha256'][:12]}"
+            f"{arguments.data_description}: sha256 is {description['sha256'][:12]}; expected that "
+            f"of the data of {results}, {runs[0]['training']['data_sha256'][:12]}"
         )
     timings = read_timings(
         arguments.logs, results, arguments.data_description, runs,

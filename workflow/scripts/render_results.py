@@ -11,8 +11,10 @@ Example:
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -21,7 +23,7 @@ from distillation.arguments import Parser, run
 from distillation.files import replacing
 from distillation.results import label
 from distillation.tables import table_lines
-from render_table import ROWS
+from render_table import ROWS, commit, listed
 
 # The figures of a study, and what they show.
 FIGURES = {
@@ -36,6 +38,14 @@ PROTOCOL = (
     "epochs", "batch_size", "schedule", "learning_rate", "momentum", "nesterov", "weight_decay",
     "padding", "flip", "gamma_init",
 )  # fmt: skip
+
+# What a job took, as timings.csv has it and as the page says it.
+MEASURES = {
+    "seconds": "wall time, s",
+    "cpu_seconds": "CPU time, s",
+    "memory": "peak memory, MB",
+    "images_per_second": "images/s",
+}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -92,8 +102,6 @@ def made_from(folder: Path, study: dict[str, str]) -> list[str]:
         network = f"WRN-{arguments['depth']}-{arguments['width']}"
         seeds = ", ".join(str(one["seed"]) for one in group)
         rows.append([label(model), network, seeds, *(str(arguments[name]) for name in PROTOCOL)])
-    commits = dict.fromkeys(one["training"]["commit"] for one in runs)
-    changed = any(one["training"]["dirty"] for one in runs)
     hardware = dict.fromkeys(
         f"{one['training']['hardware']}, {one['training']['arguments']['threads']} thread(s), "
         f"{one['training']['engine']['precision']}"
@@ -102,8 +110,8 @@ def made_from(folder: Path, study: dict[str, str]) -> list[str]:
     lines += [
         *table_lines(heads, rows),
         "",
-        f"Hardware: {'; '.join(hardware)}. Commit {', '.join(map(str, commits))}"
-        f"{', with uncommitted changes' if changed else ''}. Command:",
+        f"Hardware: {'; '.join(hardware)}. "
+        f"Commit {listed(commit(one['training']) for one in runs)}. Command:",
         "",
         f"    {study['command']}",
         "",
@@ -140,23 +148,18 @@ def beside_published(table: pd.DataFrame, published: pd.DataFrame, models: list[
 
 def cost(timings: pd.DataFrame) -> list[str]:
     """Write what each step took, means over the jobs of a step and a model."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for job in timings.to_dict("records"):
+        whose = f", {label(job['model'])}" if isinstance(job["model"], str) else ""
+        groups.setdefault(f"{job['step']}{whose}", []).append(job)
     rows = []
-    for (step, model), group in timings.groupby(["step", "model"], sort=False, dropna=False):
-        seconds, cpu, memory, speed = (
-            float(group[name].mean())
-            for name in ("seconds", "cpu_seconds", "memory", "images_per_second")
-        )
-        rows.append(
-            [
-                f"{step}, {label(str(model))}" if isinstance(model, str) else str(step),
-                str(len(group)),
-                *("-" if value != value else f"{value:,.0f}" for value in (seconds, cpu, memory)),
-                "-" if speed != speed else f"{speed:,.0f}",
-            ]
-        )
-    heads = ["step", "jobs", "wall time, s", "CPU time, s", "peak memory, MB", "images/s"]
-    hours = timings["seconds"].sum() / 3600
-    return [*table_lines(heads, rows), "", f"Together {hours:.1f} hours of jobs of one thread.", ""]
+    for name, jobs in groups.items():
+        means = [fmean(job[measure] for job in jobs) for measure in MEASURES]
+        cells = ["-" if math.isnan(mean) else f"{mean:,.0f}" for mean in means]
+        rows.append([name, str(len(jobs)), *cells])
+    hours = timings["seconds"].to_numpy().sum() / 3600
+    together = f"Together {hours:.1f} hours of wall time, if the jobs ran one after the other."
+    return [*table_lines(["step", "jobs", *MEASURES.values()], rows), "", together, ""]
 
 
 def study_lines(folder: Path, published: pd.DataFrame, link: str) -> list[str]:
@@ -172,7 +175,7 @@ def study_lines(folder: Path, published: pd.DataFrame, link: str) -> list[str]:
     if remarks.is_file():
         lines += [remarks.read_text().strip(), ""]
     lines += between(texts["table.md"], "| | Teacher", "#", folder / "table.md")
-    theirs = published[published["data"] == study["published"]]
+    theirs = published.loc[published["data"] == study["published"]]
     if len(theirs):
         lines += ["", "### Beside what others published", ""]
         lines += beside_published(table, theirs, models)

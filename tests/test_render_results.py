@@ -1,0 +1,190 @@
+"""publish_results.py, render_results.py: the page of results is what the files beside it say."""
+
+import csv
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import publish_results
+import render_results
+from distillation.arguments import run
+from shell import ROOT
+
+DOCS = ROOT / "docs"
+
+
+def rendered(folder: Path) -> str:
+    """Render the page of a folder named results, beside it, and return the text."""
+    page = folder.with_suffix(".md")
+    render_results.main(["--folder", str(folder), "--markdown", str(page)])
+    return page.read_text()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """Return a copy of the published results, to be changed."""
+    return shutil.copytree(DOCS / "results", tmp_path / "results")
+
+
+@pytest.fixture(scope="module")
+def published(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the tiny experiment, published."""
+    folder = tmp_path_factory.mktemp("published") / "results" / "tiny"
+    publish_results.main(publish_flags(finished, folder))
+    for name in ("introduction.md", "published.csv"):
+        shutil.copy(DOCS / "results" / name, folder.parent)
+    return folder
+
+
+def read_jobs(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of timings.csv."""
+    with (folder / "timings.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def publish_flags(finished: Path, folder: Path) -> list[str]:
+    """Return the command line that publishes the tiny experiment."""
+    return [
+        *("--results", str(finished / "results/tiny")),
+        *("--data-description", str(finished / "results/data/tiny.json")),
+        *("--logs", str(finished / "logs"), "--command", "snakemake all", "--published", "cifar10"),
+        *("--folder", str(folder)),
+    ]
+
+
+def test_the_page_is_up_to_date(kept: Path) -> None:
+    """Rendered again, docs/results.md is letter by letter what the repository has."""
+    assert rendered(kept) == (DOCS / "results.md").read_text()
+
+
+def test_links_lead_somewhere() -> None:
+    """Every figure and page that docs/results.md shows is there, none larger than 500 KB."""
+    links = re.findall(r"\]\(([^)]+)\)", (DOCS / "results.md").read_text())
+    assert links
+    for link in links:
+        if "://" not in link:
+            assert 0 < (DOCS / link).stat().st_size < 500_000, link
+
+
+def test_numbers_follow_the_files(kept: Path) -> None:
+    """A number that is changed in a file is changed on the page: nothing is typed by hand."""
+    before = rendered(kept)
+    timings = kept / "digits/timings.csv"
+    table = pd.read_csv(timings)
+    table["seconds"] = 7200.0
+    table.to_csv(timings, index=False)
+    after = rendered(kept)
+    assert f"Together {2 * len(table):.1f} hours" in after
+    assert f"Together {2 * len(table):.1f} hours" not in before
+
+
+def test_published_has_every_job(published: Path) -> None:
+    """Times are those of every job, speeds those of every training; histories are complete."""
+    jobs = read_jobs(published)
+    counts = Counter(job["step"] for job in jobs)
+    networks = 1 + 5 * 2
+    assert counts["train_teacher"] == 1
+    assert counts["tabulate_targets"] == 1
+    assert counts["train_student"] == networks - 1
+    assert {counts[step] for step in publish_results.STEPS} == {networks}
+    assert {counts[step] for step in publish_results.LAST_STEPS} == {1}
+    for job in jobs:
+        assert float(job["seconds"]) > 0
+        assert bool(job["images_per_second"]) == job["step"].startswith("train_")
+    assert len(pd.read_csv(published / "history.csv")) == 2 * networks
+
+
+def test_beside_others(published: Path) -> None:
+    """Figures of others stand below ours, under the method and the quantity that they are of."""
+    text = rendered(published.parent)
+    section = text.partition("### Beside what others published")[2].partition("###")[0]
+    head, *lines = [line for line in section.splitlines() if line.startswith("|")]
+    assert head == "| | | Teacher | Baseline | KD | AT | AT+KD | fading_at |"
+    place = next(n for n, line in enumerate(lines) if line.startswith("| Test (validation)"))
+    assert lines[place + 1] == "| | (1) | 89.91 | 88.4 | - | - | 88.19 | - |"
+    assert lines[place + 2] == "| | (2) | 94.77 | 93.69 | 93.92 | 94.15 | 94.29 | - |"
+
+
+def test_remarks(published: Path, tmp_path: Path) -> None:
+    """What is to be said about a study stands on the page, in its section."""
+    folder = shutil.copytree(published.parent, tmp_path / "results")
+    (folder / "tiny.md").write_text("A remark.\n")
+    assert "A remark." in rendered(folder).partition("## Tiny digits")[2]
+
+
+def test_resumed_training(finished: Path, tmp_path: Path) -> None:
+    """A training that was cut off has the time of all its epochs, not of its last attempt."""
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    history = copy / "results/tiny/kd/seed_1/history.csv"
+    table = pd.read_csv(history)
+    table["seconds"] = 5000.0
+    table.to_csv(history, index=False)
+    publish_results.main(publish_flags(copy, tmp_path / "tiny"))
+    names = {"step": "train_student", "model": "kd", "seed": "1"}
+    [job] = [job for job in read_jobs(tmp_path / "tiny") if names.items() <= job.items()]
+    assert float(job["seconds"]) == 5000.0 * len(table)
+    assert not job["cpu_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda tree: (tree / "results/tiny/table.md").unlink(), "table.md: no such file"),
+        (lambda tree: (tree / "logs/evaluate/tiny/at/seed_1.tsv").unlink(), "seed_1.tsv: no such"),
+        (
+            lambda tree: shutil.copy(
+                tree / "results/data/pictures.json", tree / "results/data/tiny.json"
+            ),
+            "tiny.json: sha256 is",
+        ),
+    ],
+)
+def test_mistakes_in_publishing(
+    tree: Path, tmp_path: Path, break_it: Callable[[Path], object], message: str
+) -> None:
+    """An unfinished experiment is one line that names the file, and publishes nothing."""
+    break_it(tree)
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: publish_results.main(publish_flags(tree, tmp_path / "folder")))
+    assert message in str(stop.value)
+    assert "\n" not in str(stop.value)
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("digits/study.json", "{", "study.json: damaged"),
+        ("digits/table.md", "nothing", "table.md: has no line"),
+        ("published.csv", None, "published.csv"),
+    ],
+)
+def test_mistakes_in_rendering(kept: Path, file: str, content: str | None, message: str) -> None:
+    """A file that is missing or damaged is one line that names it, and the page stays."""
+    page = kept.with_suffix(".md")
+    page.write_text("before")
+    if content is None:
+        (kept / file).unlink()
+    else:
+        (kept / file).write_text(content)
+    flags = ["--folder", str(kept), "--markdown", str(page)]
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: render_results.main(flags))
+    assert message in str(stop.value)
+    assert page.read_text() == "before"
+
+
+def test_unknown_quantity(kept: Path) -> None:
+    """A published figure of a quantity that no table has is refused, and what is allowed named."""
+    study = kept / "digits/study.json"
+    study.write_text(json.dumps(json.loads(study.read_text()) | {"published": "mine"}))
+    with (kept / "published.csv").open("a") as file:
+        file.write("mine,somebody,Charm,kd,1\n")
+    with pytest.raises(ValueError, match=r"quantity 'Charm'; allowed: Parameters"):
+        rendered(kept)
