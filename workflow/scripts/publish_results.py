@@ -37,7 +37,7 @@ KEPT = (
     "figures/curves_teacher.png", "figures/curves_students.png", "figures/curves_test.png",
     "figures/accuracy.png", "figures/attention_mean_square.png",
 )  # fmt: skip
-# Steps with one job per network, and with one per experiment.
+# Steps with one job per network, whatever it is, and with one per experiment.
 STEPS = ("evaluate", "extract_attention", "measure_attention")
 LAST_STEPS = ("compare_methods", "render_table", "render_figures", "render_claims")
 
@@ -95,6 +95,9 @@ def read_timings(
             time |= {"seconds": trained, "cpu_seconds": math.nan}
         speed = images * len(history) / trained
         rows.append({"step": training} | name | time | {"images_per_second": speed})
+        targets = logs / "tabulate_targets" / folder / f"seed_{seed}.tsv"
+        if teacher and targets.is_file():
+            rows.append({"step": "tabulate_targets"} | name | read_time(targets))
         rows += [
             {"step": step} | name | read_time(logs / step / experiment / model / f"seed_{seed}.tsv")
             for step in STEPS
