@@ -107,6 +107,8 @@ def test_beside_others(published: Path) -> None:
     head, *lines = [line for line in section.splitlines() if line.startswith("|")]
     assert head == "| | | Teacher | Baseline | KD | AT | AT+KD | fading_at |"
     place = next(n for n, line in enumerate(lines) if line.startswith("| Test (validation)"))
+    assert re.fullmatch(r"\| .* \| ours( \| \d+\.\d\d){6} \|", lines[place])
+    assert "nan" not in section
     assert lines[place + 1] == "| | (1) | 89.91 | 88.4 | - | - | 88.19 | - |"
     assert lines[place + 2] == "| | (2) | 94.77 | 93.69 | 93.92 | 94.15 | 94.29 | - |"
 
@@ -163,6 +165,7 @@ def test_mistakes_in_publishing(
         ("digits/study.json", "{", "study.json: damaged"),
         ("digits/table.md", "nothing", "table.md: has no line"),
         ("published.csv", None, "published.csv"),
+        ("published.csv", "data,source\n", "published.csv: lacks quantity, model, value"),
     ],
 )
 def test_mistakes_in_rendering(kept: Path, file: str, content: str | None, message: str) -> None:

@@ -39,6 +39,8 @@ PROTOCOL = (
     "padding", "flip", "gamma_init",
 )  # fmt: skip
 
+# The columns of published.csv.
+PUBLISHED = ("data", "source", "quantity", "model", "value")
 # What a job took, as timings.csv has it and as the page says it.
 MEASURES = {
     "seconds": "wall time, s",
@@ -129,8 +131,9 @@ def beside_published(table: pd.DataFrame, published: pd.DataFrame, models: list[
             raise ValueError(f"published.csv: quantity {quantity!r}; allowed: {allowed}")
         [row] = [row for row in ROWS if row.quantity == quantity]
         means = [float(ours[f"{model}_mean"].iloc[0]) for model in models]
+        cells = ["-" if math.isnan(mean) else f"{mean:,.{row.decimals}f}" for mean in means]
         name = f"{quantity} ({row.unit})" if row.unit else quantity
-        rows.append([name, "ours", *(f"{value:,.{row.decimals}f}" for value in means)])
+        rows.append([name, "ours", *cells])
         for number, source in enumerate(sources, 1):
             theirs = published[
                 (published["source"] == source) & (published["quantity"] == quantity)
@@ -203,6 +206,9 @@ def main(argv: list[str] | None = None) -> None:
     if not studies:
         raise FileNotFoundError(f"{folder}: no study; publish_results.py makes them")
     published = pd.read_csv(folder / "published.csv")
+    absent = [name for name in PUBLISHED if name not in published]
+    if absent:
+        raise ValueError(f"{folder / 'published.csv'}: lacks {', '.join(absent)}")
     link = Path(os.path.relpath(folder, arguments.markdown.parent)).as_posix()
     lines = [(folder / "introduction.md").read_text().strip(), ""]
     for study in studies:
