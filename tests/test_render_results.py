@@ -120,6 +120,21 @@ def test_remarks(published: Path, tmp_path: Path) -> None:
     assert "A remark." in rendered(folder).partition("## Tiny digits")[2]
 
 
+def test_without_claims(finished: Path, published: Path, tmp_path: Path) -> None:
+    """Results can be published before attention was measured, where that is asked for."""
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    (copy / "results/tiny/claims.md").unlink()
+    shutil.rmtree(copy / "logs/measure_attention")
+    folder = shutil.copytree(published.parent, tmp_path / "results")
+    publish_results.main([*publish_flags(copy, folder / "tiny"), "--without-claims"])
+    steps = {job["step"] for job in read_jobs(folder / "tiny")}
+    assert steps == {job["step"] for job in read_jobs(published)} - {
+        "measure_attention",
+        "render_claims",
+    }
+    assert "Not measured yet." in rendered(folder)
+
+
 def test_resumed_training(finished: Path, tmp_path: Path) -> None:
     """A training that was cut off has the time of all its epochs, not of its last attempt."""
     copy = shutil.copytree(finished, tmp_path / "copy")

@@ -33,10 +33,12 @@ from distillation.files import replacing_folder
 # are made again by the same command; they are large.
 KEPT = (
     "table.csv", "table.md", "comparison.csv", "comparison_seeds.csv", "comparison.md",
-    "comparison.png", "fidelity.csv", "attention_metrics.csv", "claims.md", "provenance.json",
+    "comparison.png", "fidelity.csv", "provenance.json",
     "figures/curves_teacher.png", "figures/curves_students.png", "figures/curves_test.png",
     "figures/accuracy.png", "figures/attention_mean_square.png",
 )  # fmt: skip
+# What is kept of its attention metrics, which take the longest to make.
+CLAIMS = ("attention_metrics.csv", "claims.md")
 # Steps with one job per network, whatever it is, and with one per experiment.
 STEPS = ("evaluate", "extract_attention", "measure_attention")
 LAST_STEPS = ("compare_methods", "render_table", "render_figures", "render_claims")
@@ -53,6 +55,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flag(
         "--published", required=True, metavar="DATA",
         help="whose figures in published.csv stand beside the results, or none",
+    )  # fmt: skip
+    flag(
+        "--without-claims", action="store_true",
+        help="publish though attention metrics and claims aren't made yet",
     )  # fmt: skip
     flag("--folder", type=Path, required=True, help="output, made anew")
     return parser.parse_args(argv)
@@ -72,9 +78,16 @@ def read_time(file: Path) -> dict[str, float]:
 
 
 def read_timings(
-    logs: Path, results: Path, data: Path, runs: list[dict[str, Any]], images: int
+    logs: Path,
+    results: Path,
+    data: Path,
+    runs: list[dict[str, Any]],
+    images: int,
+    left_out: tuple[str, ...],
 ) -> pd.DataFrame:
     """Return a row per job: step, model, seed, seconds, cpu_seconds, memory, images_per_second.
+
+    Steps that are `left_out` have none.
 
     A training that was cut off and went on has the time of all its epochs from its history, and no
     CPU time, because Snakemake's times are those of the last attempt.
@@ -101,8 +114,13 @@ def read_timings(
         rows += [
             {"step": step} | name | read_time(logs / step / experiment / model / f"seed_{seed}.tsv")
             for step in STEPS
+            if step not in left_out
         ]
-    rows += [{"step": step} | read_time(logs / step / f"{experiment}.tsv") for step in LAST_STEPS]
+    rows += [
+        {"step": step} | read_time(logs / step / f"{experiment}.tsv")
+        for step in LAST_STEPS
+        if step not in left_out
+    ]
     return pd.DataFrame(rows).astype({"seed": "Int64"})
 
 
@@ -121,8 +139,11 @@ def main(argv: list[str] | None = None) -> None:
     """Copy, gather, and put the folder in its place."""
     arguments = parse_args(argv)
     results = arguments.results
-    figures = sorted((results / "claims").glob("*.png"))
-    for file in (*(results / name for name in KEPT), arguments.data_description):
+    without = arguments.without_claims
+    kept = [results / name for name in (KEPT if without else KEPT + CLAIMS)]
+    if not without:
+        kept += sorted((results / "claims").glob("*.png"))
+    for file in (*kept, arguments.data_description):
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file; expected a finished experiment")
     provenance = json.loads((results / "provenance.json").read_text())
@@ -136,6 +157,7 @@ def main(argv: list[str] | None = None) -> None:
     timings = read_timings(
         arguments.logs, results, arguments.data_description, runs,
         description["images"]["train"]["count"],
+        ("measure_attention", "render_claims") if without else (),
     )  # fmt: skip
     study = {
         "title": provenance["table"]["arguments"]["title"],
@@ -143,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
         "published": arguments.published,
     }
     with replacing_folder(arguments.folder) as folder:
-        for file in (*(results / name for name in KEPT), *figures):
+        for file in kept:
             copy = folder / file.relative_to(results)
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, copy)

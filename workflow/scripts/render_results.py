@@ -169,9 +169,7 @@ def study_lines(folder: Path, published: pd.DataFrame, link: str) -> list[str]:
     """Write the section of one study; `link` is its folder as the page names it."""
     study = read_json(folder / "study.json")
     table = pd.read_csv(folder / "table.csv")
-    texts = {
-        name: (folder / name).read_text() for name in ("table.md", "comparison.md", "claims.md")
-    }
+    texts = {name: (folder / name).read_text() for name in ("table.md", "comparison.md")}
     models = [name.removesuffix("_mean") for name in table if name.endswith("_mean")]
     lines = [f"## {study['title']}", "", *made_from(folder, study)]
     remarks = folder.with_suffix(".md")
@@ -193,8 +191,13 @@ def study_lines(folder: Path, published: pd.DataFrame, link: str) -> list[str]:
     for name, caption in FIGURES.items():
         lines += [f"![{caption}]({link}/{name})", ""]
     lines += ["### Claims about attention, as measured", ""]
-    lines += between(texts["claims.md"], "| claim", "Measured on", folder / "claims.md")
-    lines += [f"[What was measured for each]({link}/claims.md).", "", "### What it took", ""]
+    claims = folder / "claims.md"
+    if claims.is_file():
+        lines += between(claims.read_text(), "| claim", "Measured on", claims)
+        lines += [f"[What was measured for each]({link}/claims.md).", ""]
+    else:
+        lines += ["Not measured yet.", ""]
+    lines += ["### What it took", ""]
     return lines + cost(pd.read_csv(folder / "timings.csv"))
 
 
