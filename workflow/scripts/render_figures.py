@@ -264,7 +264,10 @@ def attention_figure(maps: Maps, collapse: str, overlay: bool, title: str) -> Fi
     columns += [(group, model) for group in GROUPS for model in maps]
     mosaic, lefts = draw_mosaic(maps, collapse, overlay, shown, columns)
     height, width = mosaic.shape[:2]
-    figure, axes = plt.subplots(figsize=(width / INCH + 0.9, height / INCH + 2.0))
+    names = [str(first["class_names"][first["labels"][index]]) for index in shown]
+    # In inches, at the size of the letters below.
+    beside = 0.8 + 0.11 * max(map(len, names))
+    figure, axes = plt.subplots(figsize=(width / INCH + beside, height / INCH + 2.0))
     axes.imshow(mosaic, interpolation="none")
     # What height is left over belongs to the heads above.
     axes.set_anchor("S")
@@ -278,7 +281,6 @@ def attention_figure(maps: Maps, collapse: str, overlay: bool, title: str) -> Fi
     # In points: room for as many lines as the longest head has.
     above = 17 * max(1 + head.count("\n") for head in heads)
     axes.set_xticks([left + CELL / 2 for left in lefts], heads)
-    names = [str(first["class_names"][first["labels"][index]]) for index in shown]
     axes.set_yticks([row * (CELL + GAP) + CELL / 2 for row in range(len(shown))], names)
     for group in GROUPS:
         inside = [left for left, column in zip(lefts, columns, strict=True) if column[0] == group]
