@@ -27,7 +27,7 @@ HIDDEN = {"torch.utils.tensorboard.writer": "tensorboard"}
 
 
 # Scripts that users run, and no rule.
-BY_HAND = {"export_model"}
+BY_HAND = {"export_model", "publish_results", "render_results"}
 
 
 def locked(lock: str = LOCK) -> dict[str, set[str]]:
