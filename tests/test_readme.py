@@ -54,7 +54,7 @@ def test_files_named_exist():
 @pytest.mark.parametrize(
     ("head", "file"),
     [
-        ("| | Teacher", "docs/results/fashion_mnist_brief/table.md"),
+        ("| | Teacher", "docs/results/cifar10_brief/table.md"),
         ("| | textbook", "docs/benchmarks/training_step_cpu.md"),
     ],
 )
