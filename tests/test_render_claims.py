@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
@@ -22,7 +23,11 @@ ALL_OF_THEM = ("baseline", "kd", "at", "at_kd", "fading_at", "sum_at", "late_at"
 
 
 def rendered(
-    folder: Path, inputs: list[str], *more: str, figures: Mapping[str, Callable] | None = None
+    folder: Path,
+    inputs: list[str],
+    *more: str,
+    figures: Mapping[str, Callable] | None = None,
+    title: str = "Digits",
 ) -> str:
     """Render the claims into a folder and return the text.
 
@@ -33,7 +38,7 @@ def rendered(
         render_claims.main(
             [
                 *inputs,
-                *("--title", "Digits", "--style", str(STYLE), "--dpi", "50"),
+                *("--title", title, "--style", str(STYLE), "--dpi", "50"),
                 *("--table", str(folder / "gathered.csv")),
                 *("--markdown", str(folder / "claims.md")),
                 *("--figures", str(folder / "figures"), *more),
@@ -181,6 +186,14 @@ def test_figures_of_each_claim(tmp_path: Path, students: tuple[str, ...]) -> Non
         drawing = (tmp_path / f"figures/{name}.svg").read_text()
         for method in set(students) & set(COLOURS):
             assert COLOURS[method].lower() in drawing, (name, method)
+
+
+def test_long_titles_fit(tmp_path: Path, inputs: list[str]) -> None:
+    """A title that is wider than a figure goes on in another line: nothing touches the sides."""
+    rendered(tmp_path, inputs, figures=FIGURES, title="An experiment of many words " * 4)
+    for name in FIGURES:
+        pixels = plt.imread(tmp_path / f"figures/{name}.png")
+        assert (pixels[:, [0, -1], :3] == 1).all(), name
 
 
 def test_figures_follow_from_numbers(tmp_path: Path) -> None:

@@ -319,7 +319,7 @@ def draw_figure(
         Line2D([], [], color=grey, linewidth=1.2, label=f"{level} over test images"),
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(title, parse_math=False, wrap=True)
     return figure
 
 

@@ -141,7 +141,7 @@ def curve_figure(
             axes.text(0.5, 0.5, "no method has this term", transform=axes.transAxes, ha="center")
     seeds = max(len(group) for *_, groups, _ in panels for group in groups.values())
     spread = "; line: mean over seeds, band: lowest to highest" if seeds > 1 else ""
-    figure.suptitle(title + spread)
+    figure.suptitle(title + spread, wrap=True)
     if len(shown) > 1:
         order = [name for name in map(label, palette) if name in shown]
         handles = [shown[name] for name in order]
@@ -320,7 +320,7 @@ def confusion_figure(groups: Groups, title: str) -> Figure:
     figure.colorbar(
         grid[0, 0].images[0], ax=list(grid.flat), label="% of the label's images", shrink=0.7
     )
-    figure.suptitle(f"{title}: confusion matrices, all seeds")
+    figure.suptitle(f"{title}: confusion matrices, all seeds", wrap=True)
     return figure
 
 

@@ -134,7 +134,7 @@ def concentration_figure(
     draw_by_group(axes, values, methods, palette, "effective_area")
     axes.set_ylabel("effective area, share of the map, 0 to 1")
     axes.set_ylim(0, 1.03)
-    figure.suptitle(f"{title}: over how much of the map attention is spread")
+    figure.suptitle(f"{title}: over how much of the map attention is spread", wrap=True)
     marks = [Mark(UNTRAINED, "", "o", untrained=True)]
     add_legend(figure, method_handles(methods, palette) + handles(marks))
     return figure
@@ -164,7 +164,7 @@ def border_figure(
         draw_by_method(axes, values, methods, palette, marks, group)
         axes.axvline(1, color="0.3", linewidth=1, linestyle="--")
         axes.set(title=f"group {group}", xlabel="border ratio")
-    figure.suptitle(f"{title}: attention on the border, 1 is an even map")
+    figure.suptitle(f"{title}: attention on the border, 1 is an even map", wrap=True)
     add_legend(figure, handles(marks))
     return figure
 
@@ -191,7 +191,7 @@ def object_figure(
         else:
             axes.set_xlim(right=1.03)
             axes.set_xticks([0, 0.5, 1])
-    figure.suptitle(f"{title}: attention on the object, group 3")
+    figure.suptitle(f"{title}: attention on the object, group 3", wrap=True)
     add_legend(figure, handles([Mark(TRAINED, "", "o"), Mark(UNTRAINED, "", "o", True), chance]))
     return figure
 
@@ -222,7 +222,7 @@ def abstraction_figure(
         draw_by_method(axes, values, methods, palette, marks)
         axes.set_xlabel(f"{metric}, probability, 0 to 1")
         axes.tick_params(labelleft=position == 0)
-    figure.suptitle(f"{title}: what the maps have to do with image and prediction")
+    figure.suptitle(f"{title}: what the maps have to do with image and prediction", wrap=True)
     add_legend(
         figure,
         method_handles(methods, palette)
@@ -252,7 +252,7 @@ def transfer_figure(
     for axes, group in zip(grid, GROUPS, strict=True):
         draw_by_method(axes, values, students, palette, marks, group)
         axes.set(title=f"group {group}", xlabel="cosine, 0 to 1")
-    figure.suptitle(f"{title}: students' maps against the teacher's")
+    figure.suptitle(f"{title}: students' maps against the teacher's", wrap=True)
     add_legend(figure, handles(marks))
     return figure
 
