@@ -68,8 +68,13 @@ CROSSINGS: dict[str, tuple[str, int, Callable[[float | None], Changes], float, f
         "concentration", 0, lambda x: {Key("teacher", "effective_area", 3, untrained=True): x},
         0.1 + 2 * HALF + 0.001, 0.1 + 2 * HALF - 0.001,
     ),
+    # 0.25 is half of a map's width by half of its height.
+    "teacher's area, a point": (
+        "concentration", 1, lambda x: {Key("teacher", "effective_area", 3): x},
+        0.25 - HALF - 0.001, 0.25 - HALF + 0.001,
+    ),
     "students' area": (
-        "concentration", 1,
+        "concentration", 2,
         lambda x: {Key(m, "effective_area", 3): x for m in STUDENTS},
         0.1 + 2 * HALF + 0.001, 0.1 + 2 * HALF - 0.001,
     ),
@@ -174,8 +179,8 @@ def test_missing_in_one_seed(name: str) -> None:
 def test_some_students() -> None:
     """A criterion that some methods meet and others don't holds in part."""
     claim = judged({Key("kd", "effective_area", 3): 0.1})[0]
-    assert [claim.criteria[1].of(method) for method in STUDENTS] == [HOLDS, NOT, HOLDS, HOLDS]
-    assert results(claim) == [HOLDS, PART]
+    assert [claim.criteria[2].of(method) for method in STUDENTS] == [HOLDS, NOT, HOLDS, HOLDS]
+    assert results(claim) == [HOLDS, HOLDS, PART]
     assert claim.verdict == PART
 
 

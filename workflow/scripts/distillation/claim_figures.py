@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from distillation.claims import orders
+from distillation.claims import POINT, orders
 from distillation.measurements import GROUPS, Interval, Key, Values, students_of
 from distillation.results import label
 
@@ -134,7 +134,9 @@ def concentration_figure(
     draw_by_group(axes, values, methods, palette, "effective_area")
     axes.set_ylabel("effective area, share of the map, 0 to 1")
     axes.set_ylim(0, 1.03)
-    figure.suptitle(f"{title}: over how much of the map attention is spread", wrap=True)
+    axes.axhline(POINT.value, color="0.3", linewidth=1, linestyle="--")
+    spread = f"over how much of the map attention is spread, under {POINT.value} is a point"
+    figure.suptitle(f"{title}: {spread}", wrap=True)
     marks = [Mark(UNTRAINED, "", "o", untrained=True)]
     add_legend(figure, method_handles(methods, palette) + handles(marks))
     return figure

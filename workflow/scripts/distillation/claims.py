@@ -49,6 +49,9 @@ PAIR_RELATIONS: dict[str, Relation] = {
 ONE = Interval(1, 1, 1)
 # The difference between two things that are alike.
 ZERO = Interval(0, 0, 0)
+# The effective area under which a map is called a point: half of the map's width by half of its
+# height. The notes give no bound; this one is ours and generous, a single cell of 8 x 8 has 1 / 64.
+POINT = Interval(0.25, 0.25, 0.25)
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,7 @@ def judge_collapse(values: Values, methods: Sequence[str]) -> Claim:
         values, [TEACHER], late(area),
         early(area), lambda method: Key(method, area, 2), late(area, untrained=True),
     )  # fmt: skip
+    point = related(values, [TEACHER], late(area), lambda _: POINT)
     students = related(values, students_of(methods), late(area), lambda _: Key(TEACHER, area))
     return Claim(
         "concentration",
@@ -161,6 +165,10 @@ def judge_collapse(values: Values, methods: Sequence[str]) -> Claim:
             Criterion(
                 "The teacher's effective area in group 3 is below that of its group 1, of its "
                 "group 2, and of group 3 of its untrained control.", "below", teacher,
+            ),
+            Criterion(
+                f"The teacher's effective area in group 3 is that of a point: below {POINT.value}, "
+                "half of the map's width by half of its height.", "below", point,
             ),
             Criterion(
                 "The student's effective area in group 3 is above the teacher's.", "above", students
