@@ -67,6 +67,14 @@ def test_numbers_come_from_files(head: str, file: str) -> None:
     assert set(rows) <= set((ROOT / file).read_text().splitlines())
 
 
+def test_verdicts_come_from_a_file() -> None:
+    """Every verdict on a method is, letter by letter, one that compare_methods.py has written."""
+    verdicts = [line for line in README.splitlines() if " points, 95 % interval" in line]
+    written = (ROOT / "docs/results/cifar10_brief/comparison.md").read_text().splitlines()
+    assert len(verdicts) == 4
+    assert set(verdicts) <= set(written)
+
+
 def test_lines_of_the_cluster_are_in_its_profile():
     """The lines that README.md and docs/cluster.md say to change are there to be changed."""
     profile = (ROOT / "profiles/slurm/config.yaml").read_text()
