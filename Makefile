@@ -8,9 +8,8 @@ export PATH := $(BIN):$(PATH)
 all: install
 	snakemake --cores 4 all
 
-# Two at a time, as each runs one or two threads.
 test: cluster
-	pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	pytest
 
 lint: install
 	ruff check

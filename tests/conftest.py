@@ -22,26 +22,6 @@ from shell import ENVIRONMENT, ROOT
 torch.set_num_threads(1)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests for `make test`, which runs groups side by side, the slowest first.
-
-    A group shares what its tests need once: the finished run and the Slurm of this machine, else a
-    file's own fixtures.
-    """
-
-    def group(item: pytest.Item) -> str:
-        shares = "finished" in getattr(item, "fixturenames", ())
-        return "finished" if shares or item.get_closest_marker("slurm") else item.path.name
-
-    def speed(item: pytest.Item) -> tuple[bool, bool]:
-        return group(item) != "finished", item.get_closest_marker("workflow") is None
-
-    items.sort(key=speed)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-
-
 class Planted:
     """An object whose unpickling makes a folder, as a malicious one would run a command."""
 
