@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import os
+import re
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -39,6 +40,8 @@ PROTOCOL = (
     "padding", "flip", "gamma_init",
 )  # fmt: skip
 
+# What the studies are compared by at the top of the page.
+MAIN = "Test (validation) accuracy"
 # The columns of published.csv.
 PUBLISHED = ("data", "source", "quantity", "model", "value")
 # What a job took, as timings.csv has it and as the page says it.
@@ -165,12 +168,47 @@ def cost(timings: pd.DataFrame) -> list[str]:
     return [*table_lines(["step", "jobs", *MEASURES.values()], rows), "", together, ""]
 
 
+def overview(studies: list[Path]) -> list[str]:
+    """Write the test accuracies of all studies; each study's name leads to its section.
+
+    Raises:
+        ValueError: a study has none.
+    """
+    cells: dict[str, dict[str, str]] = {}
+    for folder in studies:
+        title = read_json(folder / "study.json")["title"]
+        # As GitHub makes anchors of headings.
+        anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        table = pd.read_csv(folder / "table.csv").set_index("quantity")
+        if MAIN not in table.index:
+            raise ValueError(f"{folder / 'table.csv'}: has no row {MAIN!r}")
+        row = table.loc[MAIN]
+        cells[f"[{title}](#{anchor})"] = {
+            model: mean_and_deviation(row[f"{model}_mean"], row[f"{model}_std"], row[f"{model}_n"])
+            for model in models_of(table)
+        }
+    models = list(dict.fromkeys(model for row in cells.values() for model in row))
+    rows = [[name, *(row.get(model, "-") for model in models)] for name, row in cells.items()]
+    return [*table_lines([f"{MAIN} (%)", *map(label, models)], rows), ""]
+
+
+def mean_and_deviation(mean: float, deviation: float, count: int) -> str:
+    """Write a mean in percent with its standard deviation, where there is one, and n."""
+    spread = "" if math.isnan(deviation) else f" ± {deviation:.2f}"
+    return f"{mean:.2f}{spread} (n = {count})"
+
+
+def models_of(table: pd.DataFrame) -> list[str]:
+    """Return the models that a table of a study has, in its order."""
+    return [name.removesuffix("_mean") for name in table if name.endswith("_mean")]
+
+
 def study_lines(folder: Path, published: pd.DataFrame, link: str) -> list[str]:
     """Write the section of one study; `link` is its folder as the page names it."""
     study = read_json(folder / "study.json")
     table = pd.read_csv(folder / "table.csv")
     texts = {name: (folder / name).read_text() for name in ("table.md", "comparison.md")}
-    models = [name.removesuffix("_mean") for name in table if name.endswith("_mean")]
+    models = models_of(table)
     lines = [f"## {study['title']}", "", *made_from(folder, study)]
     remarks = folder.with_suffix(".md")
     if remarks.is_file():
@@ -213,7 +251,7 @@ def main(argv: list[str] | None = None) -> None:
     if absent:
         raise ValueError(f"{folder / 'published.csv'}: lacks {', '.join(absent)}")
     link = Path(os.path.relpath(folder, arguments.markdown.parent)).as_posix()
-    lines = [(folder / "introduction.md").read_text().strip(), ""]
+    lines = [(folder / "introduction.md").read_text().strip(), "", *overview(studies)]
     for study in studies:
         lines += study_lines(study, published, f"{link}/{study.name}")
     with replacing(arguments.markdown) as file:
