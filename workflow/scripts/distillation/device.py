@@ -54,8 +54,8 @@ def locked(file: IO[str]) -> bool:
 def prepare_device(name: str, threads: int) -> torch.device:
     """Return the device called `name` (cpu or cuda), with torch set to repeat itself on it.
 
-    Torch uses `threads` threads on the CPU and deterministic algorithms on CUDA, where each process
-    has one GPU (see take_gpu).
+    Torch uses `threads` threads on the CPU. On CUDA it uses deterministic algorithms, float32 means
+    float32, and each process has one GPU (see take_gpu).
 
     Raises:
         ValueError: cuda is asked for where there is none.
@@ -72,6 +72,8 @@ def prepare_device(name: str, threads: int) -> torch.device:
         # Not on a CPU, where all that is used here repeats itself for a given number of threads:
         # this call loads torch's compiler, which takes longer than evaluating a small network.
         torch.use_deterministic_algorithms(True)
+        # By default cuDNN's convolutions round float32 to TensorFloat-32, of 10 bits.
+        torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)
 
 

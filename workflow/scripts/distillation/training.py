@@ -212,8 +212,9 @@ def fit(
                 raise KeyboardInterrupt(
                     f"in epoch {epoch} of {protocol.epochs}, after step {sums.steps}"
                 )
-        seconds = time.perf_counter() - started
+        # Reads what the last step has computed: a GPU is waited for before the time is taken.
         row = epoch_row(sums, epoch, beta_of_epoch(weights, epoch, protocol.epochs), dataset)
+        seconds = time.perf_counter() - started
         row |= measure_test_split(model, dataset)
         row |= {"seconds": seconds, "images_per_second": len(dataset.train.labels) / seconds}
         history.append(row)
