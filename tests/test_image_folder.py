@@ -63,14 +63,28 @@ def test_shapes_and_types(source, channels):
 
 
 def test_other_and_hidden_entries_do_not_count(source):
-    """Files of other kinds and hidden folders are passed over; suffixes may be in capitals."""
+    """Files of other kinds and hidden ones are passed over; suffixes may be in capitals."""
     (source / "train" / "cat" / "notes.txt").write_text("no image")
+    (source / "train" / "cat" / "._0.png").write_text("what macOS leaves beside 0.png")
     (source / "train" / ".cache").mkdir()
     (source / "train" / "readme.md").write_text("no class")
     save(source / "train" / "cat" / "3.PNG", plain(200))
     arrays = read_image_folder(str(source), 8, 1, "crop")
     assert arrays["class_names"].tolist() == ["cat", "dog"]
     assert arrays["train_images"][:4, 0, 0, 0].tolist() == [40, 50, 60, 200]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turns"), [(1, 0), (8, 1), (3, 2), (6, 3)]
+)  # EXIF 2.32, tag 274, by the quarters to the left that make it upright
+def test_photos_are_upright(tmp_path, orientation, turns):
+    """A camera that was held sideways says so in its file, and the image is turned."""
+    pixels = noise(9, 9)
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(pixels).save(tmp_path / "image.png", exif=exif)
+    found = read_image(tmp_path / "image.png", 9, 3, "crop")
+    np.testing.assert_array_equal(found, np.rot90(pixels, turns))
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad"])

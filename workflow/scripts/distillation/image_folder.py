@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Fit = Literal["crop", "pad"]
 
@@ -67,12 +67,16 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the image files of a class folder, sorted by name.
+    """Return the image files of a class folder, sorted by name; hidden ones don't count.
 
     Raises:
         FileNotFoundError: there are none.
     """
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."
+    )
     if not files:
         raise FileNotFoundError(
             f"{folder}: found no image; expected at least one {', '.join(IMAGE_SUFFIXES)} file"
@@ -81,14 +85,15 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def read_image(file: Path, image_size: int, channels: int, fit: Fit) -> np.ndarray:
-    """Return one image as uint8 (S, S, C).
+    """Return one image as uint8 (S, S, C), turned upright as its EXIF data say.
 
     Raises:
         ValueError: the file is no image, or a truncated one.
     """
     try:
         with Image.open(file) as image:
-            fitted = fit_image(convert(image, channels), image_size, fit)
+            upright = ImageOps.exif_transpose(image)
+            fitted = fit_image(convert(upright, channels), image_size, fit)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{file}: unreadable or truncated image: {error}") from error
     except ValueError as error:
