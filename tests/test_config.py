@@ -223,6 +223,14 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "experiments: {digits: {teacher: {training: {momentum: 0}}}}",
         ["experiments.digits: ", "teacher", "nesterov", "momentum 0", "above 0"],
     ),
+    "milestones after the end": (
+        "experiments: {cifar10: {training: {epochs: 150}}}",
+        ["experiments.cifar10: ", "teacher", "milestones [160]", "150 epochs", "up to epochs"],
+    ),
+    "milestones after the end of the student": (
+        "experiments: {cifar10: {student: {training: {milestones: [60, 201]}}}}",
+        ["experiments.cifar10: ", "student", "milestones [201]", "200 epochs"],
+    ),
     "unknown experiment to run": (
         "run: [mnist]",
         ["run: ", "'mnist'", "digits, cifar10"],
@@ -347,10 +355,10 @@ def test_anchors(load: Load) -> None:
     """An overlay may use YAML's anchors and merge keys."""
     experiments = load(
         "experiments:\n"
-        "  digits: &short {training: {epochs: 1}}\n"
+        "  digits: &short {training: {epochs: 160}}\n"
         "  cifar10: {<<: *short, seeds: [7]}\n"
     )
-    assert experiments["cifar10"]["training"]["epochs"] == 1
+    assert experiments["cifar10"]["training"]["epochs"] == 160
     assert experiments["cifar10"]["seeds"] == [7]
 
 

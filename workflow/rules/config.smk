@@ -127,6 +127,12 @@ def check_experiment(name, settings):
                 f"experiments.{name}: training of the {role}: nesterov is true and momentum 0; "
                 f"allowed: momentum above 0"
             )
+        late = [epoch for epoch in training["milestones"] if epoch > training["epochs"]]
+        if training["schedule"] == "step" and late:
+            raise ConfigError(
+                f"experiments.{name}: training of the {role}: found milestones {late} with "
+                f"{training['epochs']} epochs, so the rate wouldn't drop there; allowed: up to epochs"
+            )
 
 
 def load_experiments():
