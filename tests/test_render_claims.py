@@ -197,6 +197,13 @@ def test_long_titles_fit(tmp_path: Path, inputs: list[str]) -> None:
         assert (pixels[:, [0, -1], :3] > 0.5).all(), name
 
 
+def test_dollars_are_no_formula(tmp_path: Path, inputs: list[str]) -> None:
+    """A title with dollars is drawn as it is written, also where it would be no formula."""
+    rendered(tmp_path, inputs, figures=FIGURES, title="US$_$ and A$")
+    for name in FIGURES:
+        assert "US$_$ and A$" in (tmp_path / f"figures/{name}.svg").read_text()
+
+
 def test_figures_follow_from_numbers(tmp_path: Path) -> None:
     """The same numbers give the same figures; where nothing was measured, they say so."""
     (tmp_path / "inputs").mkdir()

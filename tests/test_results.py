@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from distillation.results import WEIGHTS, Run, check_one_experiment
+from distillation.results import WEIGHTS, Run, check_one_experiment, colours
 from distillation.training import Weights
 
 TEACHER = {
@@ -57,6 +57,13 @@ def set_argument(step: str, name: str, value: object) -> Callable[[Run], object]
 def set_field(step: str, name: str, value: object) -> Callable[[Run], object]:
     """Make the change of another field of the provenance."""
     return lambda run: run.metrics[step].update({name: value})
+
+
+def test_colours_differ() -> None:
+    """The four arms and eight methods more are told apart by colour, whatever they are called."""
+    models = ["teacher", "baseline", "at_1", "kd", "at", "at_kd", *"abcdefg"]
+    found = colours(models)
+    assert len({found[model].lower() for model in models}) == len(models)
 
 
 def test_one_config_is_taken(runs: list[Run]) -> None:

@@ -51,6 +51,7 @@ from distillation.comparison import (
     span,
     tabulate,
 )
+from distillation.drawing import add_title
 from distillation.files import replacing
 from distillation.pages import page
 from distillation.results import (
@@ -246,8 +247,7 @@ def wrapped(name: str) -> str:
 
 def name_rows(axes: Axes, names: list[str]) -> None:
     """Write the names beside the rows, the first on top."""
-    # Names may hold a $, which would begin a formula.
-    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set_yticks(range(len(names)), names)
     axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
@@ -319,7 +319,7 @@ def draw_figure(
         Line2D([], [], color=grey, linewidth=1.2, label=f"{level} over test images"),
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    figure.suptitle(title, parse_math=False, wrap=True)
+    add_title(figure, title)
     return figure
 
 

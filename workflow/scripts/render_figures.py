@@ -33,6 +33,7 @@ from PIL import Image
 
 from distillation.arguments import Parser, number, run
 from distillation.arrays import read_arrays
+from distillation.drawing import add_title
 from distillation.files import replacing_folder
 from distillation.results import (
     Run,
@@ -141,7 +142,7 @@ def curve_figure(
             axes.text(0.5, 0.5, "no method has this term", transform=axes.transAxes, ha="center")
     seeds = max(len(group) for *_, groups, _ in panels for group in groups.values())
     spread = "; line: mean over seeds, band: lowest to highest" if seeds > 1 else ""
-    figure.suptitle(title + spread, wrap=True)
+    add_title(figure, title + spread)
     if len(shown) > 1:
         order = [name for name in map(label, palette) if name in shown]
         handles = [shown[name] for name in order]
@@ -320,7 +321,7 @@ def confusion_figure(groups: Groups, title: str) -> Figure:
     figure.colorbar(
         grid[0, 0].images[0], ax=list(grid.flat), label="% of the label's images", shrink=0.7
     )
-    figure.suptitle(f"{title}: confusion matrices, all seeds", wrap=True)
+    add_title(figure, f"{title}: confusion matrices, all seeds")
     return figure
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from distillation.claims import POINT, orders
+from distillation.drawing import add_title
 from distillation.measurements import GROUPS, Interval, Key, Values, students_of
 from distillation.results import label
 
@@ -136,7 +137,7 @@ def concentration_figure(
     axes.set_ylim(0, 1.03)
     axes.axhline(POINT.value, color="0.3", linewidth=1, linestyle="--")
     spread = f"over how much of the map attention is spread, under {POINT.value} is a point"
-    figure.suptitle(f"{title}: {spread}", wrap=True)
+    add_title(figure, f"{title}: {spread}")
     marks = [Mark(UNTRAINED, "", "o", untrained=True)]
     add_legend(figure, method_handles(methods, palette) + handles(marks))
     return figure
@@ -166,7 +167,7 @@ def border_figure(
         draw_by_method(axes, values, methods, palette, marks, group)
         axes.axvline(1, color="0.3", linewidth=1, linestyle="--")
         axes.set(title=f"group {group}", xlabel="border ratio")
-    figure.suptitle(f"{title}: attention on the border, 1 is an even map", wrap=True)
+    add_title(figure, f"{title}: attention on the border, 1 is an even map")
     add_legend(figure, handles(marks))
     return figure
 
@@ -193,7 +194,7 @@ def object_figure(
         else:
             axes.set_xlim(right=1.03)
             axes.set_xticks([0, 0.5, 1])
-    figure.suptitle(f"{title}: attention on the object, group 3", wrap=True)
+    add_title(figure, f"{title}: attention on the object, group 3")
     add_legend(figure, handles([Mark(TRAINED, "", "o"), Mark(UNTRAINED, "", "o", True), chance]))
     return figure
 
@@ -224,7 +225,7 @@ def abstraction_figure(
         draw_by_method(axes, values, methods, palette, marks)
         axes.set_xlabel(f"{metric}, probability, 0 to 1")
         axes.tick_params(labelleft=position == 0)
-    figure.suptitle(f"{title}: what the maps have to do with image and prediction", wrap=True)
+    add_title(figure, f"{title}: what the maps have to do with image and prediction")
     add_legend(
         figure,
         method_handles(methods, palette)
@@ -254,7 +255,7 @@ def transfer_figure(
     for axes, group in zip(grid, GROUPS, strict=True):
         draw_by_method(axes, values, students, palette, marks, group)
         axes.set(title=f"group {group}", xlabel="cosine, 0 to 1")
-    figure.suptitle(f"{title}: students' maps against the teacher's", wrap=True)
+    add_title(figure, f"{title}: students' maps against the teacher's")
     add_legend(figure, handles(marks))
     return figure
 

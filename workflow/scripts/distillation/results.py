@@ -21,7 +21,11 @@ COLOURS = {
     "at": "#009E73",
     "at_kd": "#CC79A7",
 }
-OTHER_COLOURS = ("#D55E00", "#56B4E9", "#8C6D31", "#7F7F7F")
+# For methods that the config adds; from the fifth on of Paul Tol's "muted" scheme (2021, "Colour
+# Schemes", SRON/EPS/TN/09-002).
+OTHER_COLOURS = (
+    "#D55E00", "#56B4E9", "#8C6D31", "#7F7F7F", "#882255", "#332288", "#999933", "#44AA99",
+)  # fmt: skip
 
 # What tables and figures rely on.
 METRICS = (
