@@ -138,6 +138,19 @@ def test_beside_others(published: Path) -> None:
     assert lines[place + 2] == "| | (2) | 94.77 | 93.69 | 93.92 | 94.15 | 94.29 | - |"
 
 
+def test_without_pairs(published: Path, tmp_path: Path) -> None:
+    """Where no two methods were compared, the page says so, and nothing else in that place."""
+    folder = shutil.copytree(published.parent, tmp_path / "results")
+    file = folder / "tiny/comparison.md"
+    head, _, rest = file.read_text().partition("\n\n")
+    fidelity = rest[rest.index("## Fidelity") :]
+    file.write_text(f"{head}\n\nNo two methods are compared.\n\n{fidelity}")
+    section = rendered(folder).partition("### Does a method help?")[2]
+    said, _, rest = section.partition("### Fidelity to the teacher")
+    assert said.strip() == "No two methods are compared."
+    assert "## How it was computed" not in rest.partition("### Figures")[0]
+
+
 def test_remarks(published: Path, tmp_path: Path) -> None:
     """What is to be said about a study stands on the page, in its section."""
     folder = shutil.copytree(published.parent, tmp_path / "results")

@@ -222,9 +222,11 @@ def study_lines(folder: Path, published: pd.DataFrame, link: str) -> list[str]:
         lines += [""]
     lines += ["### Does a method help?", ""]
     comparison = folder / "comparison.md"
-    lines += between(texts["comparison.md"], "| ", "## Fidelity", comparison)
+    pairs, _, fidelity = texts["comparison.md"].partition("## Fidelity")
+    # Without pairs, a sentence stands for their table.
+    lines += pairs.partition("\n\n")[2].splitlines()
     lines += ["### Fidelity to the teacher", ""]
-    lines += between(texts["comparison.md"].partition("## Fidelity")[2], "| ", "##", comparison)
+    lines += between(fidelity, "| ", "##", comparison)
     lines += [f"[How it was computed]({link}/comparison.md).", "", "### Figures", ""]
     for name, caption in FIGURES.items():
         lines += [f"![{caption}]({link}/{name})", ""]
