@@ -88,40 +88,48 @@ def read_timings(
     """Return a row per job: step, model, seed, seconds, cpu_seconds, memory, images_per_second.
 
     Steps that are `left_out` have none.
-
-    A training that was cut off and went on has the time of all its epochs from its history, and no
-    CPU time, because Snakemake's times are those of the last attempt.
     """
     experiment = results.name
     rows = [{"step": "prepare_data"} | read_time(logs / "prepare_data" / f"{data.stem}.tsv")]
     for one in runs:
-        model, seed = one["model"], one["seed"]
-        name = {"model": model, "seed": seed}
-        teacher = model == "teacher"
-        training = "train_teacher" if teacher else "train_student"
-        # The logs of train_teacher have no folder for the model, because there is only one.
-        folder = Path(experiment) if teacher else Path(experiment, model)
-        time = read_time(logs / training / folder / f"seed_{seed}.tsv")
-        history = pd.read_csv(results / model / f"seed_{seed}" / "history.csv")
-        trained = float(history["seconds"].to_numpy().sum())
-        if trained > time["seconds"]:
-            time |= {"seconds": trained, "cpu_seconds": math.nan}
-        speed = images * len(history) / trained
-        rows.append({"step": training} | name | time | {"images_per_second": speed})
-        targets = logs / "tabulate_targets" / folder / f"seed_{seed}.tsv"
-        if teacher and targets.is_file():
-            rows.append({"step": "tabulate_targets"} | name | read_time(targets))
-        rows += [
-            {"step": step} | name | read_time(logs / step / experiment / model / f"seed_{seed}.tsv")
-            for step in STEPS
-            if step not in left_out
-        ]
+        rows += network_timings(logs, results, one, images, left_out)
     rows += [
         {"step": step} | read_time(logs / step / f"{experiment}.tsv")
         for step in LAST_STEPS
         if step not in left_out
     ]
     return pd.DataFrame(rows).astype({"seed": "Int64"})
+
+
+def network_timings(
+    logs: Path, results: Path, one: dict[str, Any], images: int, left_out: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Return the rows of read_timings of one network, `one` of the runs of provenance.json.
+
+    A training that was cut off and went on has the time of all its epochs from its history, and no
+    CPU time, because Snakemake's times are those of the last attempt.
+    """
+    experiment, model, seed = results.name, one["model"], one["seed"]
+    name = {"model": model, "seed": seed}
+    teacher = model == "teacher"
+    training = "train_teacher" if teacher else "train_student"
+    # The logs of train_teacher have no folder for the model, because there is only one.
+    folder = Path(experiment) if teacher else Path(experiment, model)
+    time = read_time(logs / training / folder / f"seed_{seed}.tsv")
+    history = pd.read_csv(results / model / f"seed_{seed}" / "history.csv")
+    trained = float(history["seconds"].to_numpy().sum())
+    if trained > time["seconds"]:
+        time |= {"seconds": trained, "cpu_seconds": math.nan}
+    speed = images * len(history) / trained
+    rows = [{"step": training} | name | time | {"images_per_second": speed}]
+    targets = logs / "tabulate_targets" / folder / f"seed_{seed}.tsv"
+    if teacher and targets.is_file():
+        rows.append({"step": "tabulate_targets"} | name | read_time(targets))
+    return rows + [
+        {"step": step} | name | read_time(logs / step / experiment / model / f"seed_{seed}.tsv")
+        for step in STEPS
+        if step not in left_out
+    ]
 
 
 def read_histories(results: Path, runs: list[dict[str, Any]]) -> pd.DataFrame:

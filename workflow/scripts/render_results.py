@@ -24,7 +24,7 @@ from distillation.arguments import Parser, run
 from distillation.files import replacing
 from distillation.results import label
 from distillation.tables import table_lines
-from render_table import ROWS, commit, listed
+from render_table import ROWS, commit, format_cell, listed
 
 # The figures of a study, and what they show.
 FIGURES = {
@@ -41,7 +41,7 @@ PROTOCOL = (
 )  # fmt: skip
 
 # What the studies are compared by at the top of the page.
-MAIN = "Test (validation) accuracy"
+[MAIN] = [row for row in ROWS if row.quantity == "Test (validation) accuracy"]
 # The columns of published.csv.
 PUBLISHED = ("data", "source", "quantity", "model", "value")
 # What a job took, as timings.csv has it and as the page says it.
@@ -180,22 +180,16 @@ def overview(studies: list[Path]) -> list[str]:
         # As GitHub makes anchors of headings.
         anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
         table = pd.read_csv(folder / "table.csv").set_index("quantity")
-        if MAIN not in table.index:
-            raise ValueError(f"{folder / 'table.csv'}: has no row {MAIN!r}")
-        row = table.loc[MAIN]
-        cells[f"[{title}](#{anchor})"] = {
-            model: mean_and_deviation(row[f"{model}_mean"], row[f"{model}_std"], row[f"{model}_n"])
-            for model in models_of(table)
-        }
+        if MAIN.quantity not in table.index:
+            raise ValueError(f"{folder / 'table.csv'}: has no row {MAIN.quantity!r}")
+        row = table.loc[MAIN.quantity]
+        own = cells[f"[{title}](#{anchor})"] = {}
+        for model in models_of(table):
+            mean, deviation, count = (row[f"{model}_{name}"] for name in ("mean", "std", "n"))
+            own[model] = f"{format_cell(MAIN, mean, deviation, count)} (n = {count})"
     models = list(dict.fromkeys(model for row in cells.values() for model in row))
     rows = [[name, *(row.get(model, "-") for model in models)] for name, row in cells.items()]
-    return [*table_lines([f"{MAIN} (%)", *map(label, models)], rows), ""]
-
-
-def mean_and_deviation(mean: float, deviation: float, count: int) -> str:
-    """Write a mean in percent with its standard deviation, where there is one, and n."""
-    spread = "" if math.isnan(deviation) else f" ± {deviation:.2f}"
-    return f"{mean:.2f}{spread} (n = {count})"
+    return [*table_lines([f"{MAIN.quantity} ({MAIN.unit})", *map(label, models)], rows), ""]
 
 
 def models_of(table: pd.DataFrame) -> list[str]:

@@ -141,9 +141,8 @@ def build_table(runs: list[Run]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def format_cell(row: Row, group: list[Run]) -> str:
+def format_cell(row: Row, mean: float, deviation: float, count: int) -> str:
     """Write mean ± standard deviation; the mean alone of what is counted, or of one seed."""
-    mean, deviation, count = summarise(row, group)
     if not count:
         return "-"
     if row.counted or count == 1:
@@ -158,7 +157,9 @@ def format_markdown(runs: list[Run], title: str) -> str:
     rows = []
     for row in ROWS:
         name = f"{row.quantity} ({row.unit})" if row.unit else row.quantity
-        rows.append([name, *(format_cell(row, group) for group in groups.values())])
+        rows.append(
+            [name, *(format_cell(row, *summarise(row, group)) for group in groups.values())]
+        )
     lines = [f"# {title}", "", *table_lines(["", *head], rows)]
     epochs = "; ".join(f"{label(model)} {len(group[0].history)}" for model, group in groups.items())
     lines += [
