@@ -73,7 +73,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_overview(kept: Path) -> None:
-    """The first table has each study's accuracies as its own table has them, and leads there."""
+    """The first table has accuracies and epochs as the tables of each study, and leads there."""
 
     def cells(text: str, start: str) -> list[str]:
         line = next(line for line in text.splitlines() if line.startswith(start))
@@ -88,11 +88,14 @@ def test_overview(kept: Path) -> None:
     assert anchors["CIFAR-10 (JPEG copy), brief protocol"] == "cifar-10-jpeg-copy-brief-protocol"
     for title, section in zip(titles, sections, strict=True):
         own = {}
+        heads = cells(section, "| | network |")
         # The head of the study's table, which says n; other tables begin alike.
         table = section[section.index("| | Teacher (n = ") :]
         for column, cell in zip(cells(table, "| | "), cells(table, accuracy), strict=True):
-            name, count = column.split(" (")
-            own[name] = f"{cell} ({count}"
+            name, count = column.removesuffix(")").split(" (")
+            # The first column is the name, which `cells` leaves out.
+            protocol = dict(zip(["network", *heads], cells(section, f"| {name} |"), strict=True))
+            own[name] = f"{cell} ({count}, epochs = {protocol['epochs']})"
         found = dict(zip(names, cells(top, f"| [{title}](#{anchors[title]})"), strict=True))
         assert found == dict.fromkeys(names, "-") | own
 

@@ -503,6 +503,28 @@ def test_comparison(chain: Path) -> None:
     assert "data:image/png;base64," in (chain / "comparison.html").read_text()
 
 
+def test_comparison_names_different_precisions(
+    run_script: RunScript, chain: Path, tmp_path: Path
+) -> None:
+    """Whoever compares students that were trained in different precisions is told so."""
+    warning = "Trained in different precisions"
+    assert warning not in (chain / "comparison.md").read_text()
+    metrics = json.loads((chain / "kd/metrics.json").read_text())
+    metrics["training_provenance"]["engine"]["precision"] = "bfloat16"
+    (tmp_path / "other.json").write_text(json.dumps(metrics))
+    runs: list[str] = []
+    for model, file in (("baseline", str(chain / "baseline/metrics.json")), ("kd", "other.json")):
+        runs += ["--run", model, "0", file, str(chain / f"{model}/history.csv")]
+        runs += [str(chain / f"{model}/predictions.npz")]
+    teacher = [text.format(chain=chain) for text in TEACHER_RUN]
+    teacher += [str(chain / "teacher/predictions.npz")]
+    pair = ["--pair", "kd", "baseline"]
+    done = run_script(tmp_path, "compare_methods.py", *COMPARISON, *teacher, *runs, *pair)
+    assert done.returncode == 0, done.stderr
+    expected = f"{warning}, which differences may come from: Baseline float32; KD bfloat16."
+    assert expected in (tmp_path / "comparison.md").read_text().splitlines()
+
+
 def test_figures(chain: Path) -> None:
     """Every figure is there as PNG and SVG, and nothing else."""
     attention = [

@@ -177,11 +177,11 @@ def log_of(folder: Path, case: str) -> str:
     return log.read_text() if log.exists() else ""
 
 
-def process_of(case: str) -> int:
-    """Return the process of a long training."""
-    pattern = f"^python workflow/scripts/train_student.py .*long/baseline/seed_{SEEDS[case]}/"
-    found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=True)
-    return int(found.stdout)
+def trainings_in(folder: str) -> list[int]:
+    """Return the processes that train networks whose results go below a folder."""
+    pattern = f"^python workflow/scripts/train_(teacher|student).py .*results/{folder}/"
+    found = subprocess.run(["pgrep", "-f", pattern], check=False, capture_output=True, text=True)
+    return [int(number) for number in found.stdout.split()]
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,8 @@ def strike(folder: Path, run: subprocess.Popen[str]) -> None:
     wait_for(lambda: f"epoch   3/{EPOCHS}" in log_of(folder, "timeout"), run)
     (job,) = jobs_of(folder, f"long_baseline_{SEEDS['timeout']}")
     # It stands still, so that it lasts until its time ends, which an administrator has cut.
-    os.kill(process_of("timeout"), signal.SIGSTOP)
+    (training,) = trainings_in(f"long/baseline/seed_{SEEDS['timeout']}")
+    os.kill(training, signal.SIGSTOP)
     run_in_shell(folder, f"scontrol update JobId={job.number} TimeLimit=1")
     wait_for(lambda: f"epoch   3/{EPOCHS}" in log_of(folder, "cancelled"), run)
     (job,) = jobs_of(folder, f"long_baseline_{SEEDS['cancelled']}")
@@ -242,10 +243,12 @@ def strike(folder: Path, run: subprocess.Popen[str]) -> None:
 
 
 def interrupted(folder: Path) -> subprocess.Popen[str]:
-    """Start the tiny experiment, interrupt it when jobs run, and start it again."""
+    """Start the tiny experiment, interrupt it when a network trains, and start it again."""
     arguments = [folder, "all", "--configfile", TINY, ONE_SEED]
     first = snakemake_in(*arguments)
-    wait_for(lambda: any(job.state == "RUNNING" for job in states(folder)), first)
+    wait_for(lambda: trainings_in("tiny"), first)
+    # It stands still, because it would end by itself before Snakemake has cancelled it.
+    os.kill(trainings_in("tiny")[0], signal.SIGSTOP)
     first.send_signal(signal.SIGINT)
     assert first.wait() != 0
     # Before they have ended, they would write beside those of the next run.

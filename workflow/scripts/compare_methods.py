@@ -206,7 +206,8 @@ def format_markdown(
         ]  # fmt: skip
         table.append(cells)
     lines += table_lines(head, table) if rows else ["No two methods are compared."]
-    lines += ["", *(f"- {row.sentence}." for row in rows), "", "## Fidelity to the teacher", ""]
+    lines += ["", *(f"- {row.sentence}." for row in rows), "", *precision_note(runs)]
+    lines += ["## Fidelity to the teacher", ""]
     lines += [*fidelity_table(fidelity, level), "", "## How it was computed", ""]
     lines.append(
         METHODS.format(
@@ -215,6 +216,19 @@ def format_markdown(
         )
     )  # fmt: skip
     return "\n".join(lines)
+
+
+def precision_note(runs: list[Run]) -> list[str]:
+    """Say where students trained in different precisions, as `auto` may pick on two machines."""
+    found = {
+        model: sorted({run_.training["engine"]["precision"] for run_ in group})
+        for model, group in by_model(runs).items()
+        if model != "teacher"
+    }
+    if len({name for names in found.values() for name in names}) < 2:
+        return []
+    named = "; ".join(f"{label(model)} {', '.join(names)}" for model, names in found.items())
+    return [f"Trained in different precisions, which differences may come from: {named}.", ""]
 
 
 def fidelity_table(fidelity: pd.DataFrame, level: str) -> list[str]:

@@ -169,7 +169,7 @@ def cost(timings: pd.DataFrame) -> list[str]:
 
 
 def overview(studies: list[Path]) -> list[str]:
-    """Write the test accuracies of all studies; each study's name leads to its section.
+    """Write the test accuracies and epochs of all studies; a study's name leads to its section.
 
     Raises:
         ValueError: a study has none.
@@ -183,10 +183,13 @@ def overview(studies: list[Path]) -> list[str]:
         if MAIN.quantity not in table.index:
             raise ValueError(f"{folder / 'table.csv'}: has no row {MAIN.quantity!r}")
         row = table.loc[MAIN.quantity]
+        runs = read_json(folder / "provenance.json")["runs"]
+        epochs = {one["model"]: one["training"]["arguments"]["epochs"] for one in runs}
         own = cells[f"[{title}](#{anchor})"] = {}
         for model in models_of(table):
             mean, deviation, count = (row[f"{model}_{name}"] for name in ("mean", "std", "n"))
-            own[model] = f"{format_cell(MAIN, mean, deviation, count)} (n = {count})"
+            cell = format_cell(MAIN, mean, deviation, count)
+            own[model] = f"{cell} (n = {count}, epochs = {epochs[model]})"
     models = list(dict.fromkeys(model for row in cells.values() for model in row))
     rows = [[name, *(row.get(model, "-") for model in models)] for name, row in cells.items()]
     return [*table_lines([f"{MAIN.quantity} ({MAIN.unit})", *map(label, models)], rows), ""]
