@@ -211,6 +211,34 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "defaults: {methods: {warm: {beta: 1, beta_schedule: constant, collapse: sum}}}",
         ["experiments.digits.methods.warm: ", "beta", "at_mode"],
     ),
+    "training of a method's own": (
+        "defaults: {methods: {kd: {training: {epoch: 3}}}}",
+        ["defaults.methods.kd.training: ", "'epoch'", "did you mean epochs?"],
+    ),
+    "Nesterov without momentum of a method": (
+        "experiments: {digits: {methods: {slow: {training: {momentum: 0}}}}}",
+        ["experiments.digits: ", "training of slow", "nesterov", "above 0"],
+    ),
+    "milestones after the end of a method's training": (
+        "experiments: {cifar10: {methods: {short: {training: {epochs: 70}}}}}",
+        ["experiments.cifar10: ", "training of short", "milestones [120, 160]", "70 epochs"],
+    ),
+    "views of one's own with a table": (
+        "defaults: {methods: {kd: {teacher_targets: table, training: {flip: false}}}}",
+        ["methods.kd", "teacher_targets table with flip", "allowed: online"],
+    ),
+    "validation without seed": (
+        "data: {cifar10: {validation_fraction: 0.1}}",
+        ["data.cifar10: ", "validation_fraction without validation_seed", "both or none"],
+    ),
+    "validation of all images": (
+        "data: {cifar10: {validation_fraction: 1, validation_seed: 0}}",
+        ["data.cifar10.validation_fraction: ", "found 1", "0.01 to 0.99"],
+    ),
+    "validation of digits": (
+        "data: {digits: {validation_fraction: 0.1, validation_seed: 0}}",
+        ["data.digits: ", "'validation_fraction'", "test_fraction"],
+    ),
     "weight of 0": (
         "defaults: {methods: {kd: {alpha: 0}}}",
         ["defaults.methods.kd.alpha: ", "found 0", "above 0, up to 1", "leave it out"],
@@ -289,7 +317,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "key of another format": (
         "data: {cifar10: {image_size: 32}}",
-        ["data.cifar10: ", "'image_size'", "allowed: format, source"],
+        ["data.cifar10: ", "'image_size'", "allowed: format, source, validation_fraction"],
     ),
     "size that isn't a multiple": (
         "data: {digits: {image_size: 30}}",

@@ -69,7 +69,22 @@ def test_colours_differ() -> None:
 def test_one_config_is_taken(runs: list[Run]) -> None:
     """Students that differ in weights, seed, commit and package versions belong together."""
     runs[4].training.update(commit="b", dirty=True, packages={"torch": "2.16.0"})
-    check_one_experiment(runs)
+    check_one_experiment(runs, {})
+
+
+def test_training_of_ones_own(runs: list[Run]) -> None:
+    """A method differs from the others in what is its own, and in nothing else."""
+    for run in runs[3:]:
+        set_argument("training_provenance", "batch_size", 64)(run)
+    check_one_experiment(runs, {"kd": ["batch_size"]})
+    # It matters not which of two is named first.
+    check_one_experiment(runs[:1] + runs[3:] + runs[1:3], {"kd": ["batch_size"]})
+    for own in ({}, {"kd": ["width"]}, {"at": ["batch_size"]}):
+        with pytest.raises(ValueError, match="batch_size 32, of kd, seed 0, 64"):
+            check_one_experiment(runs, own)
+    set_argument("training_provenance", "batch_size", 128)(runs[4])
+    with pytest.raises(ValueError, match="batch_size 64, of kd, seed 1, 128"):
+        check_one_experiment(runs, {"kd": ["batch_size"]})
 
 
 @pytest.mark.parametrize(
@@ -97,14 +112,14 @@ def test_another_config_is_refused(
     for number in changed:
         change(runs[number])
     with pytest.raises(ValueError, match=said) as error:
-        check_one_experiment(runs)
+        check_one_experiment(runs, {})
     assert "\n" not in str(error.value)
 
 
 def test_run_given_twice(runs: list[Run]) -> None:
     """A model and seed count once."""
     with pytest.raises(ValueError, match="kd, seed 1, is given twice"):
-        check_one_experiment([*runs, runs[-1]])
+        check_one_experiment([*runs, runs[-1]], {})
 
 
 def test_weights_are_those_of_the_training() -> None:

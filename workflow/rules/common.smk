@@ -141,6 +141,18 @@ def from_table(experiment, method):
     return EXPERIMENTS[experiment]["methods"][method].get("teacher_targets") == "table"
 
 
+def learns_from_teacher(experiment, method):
+    """Return whether a method has a weight on what its teacher says."""
+    return bool({"alpha", "beta"} & EXPERIMENTS[experiment]["methods"][method].keys())
+
+
+def training_of(experiment, role, method=None):
+    """Return the protocol of the teacher or the students, or of the students of one method."""
+    settings = EXPERIMENTS[experiment]
+    own = settings["methods"][method].get("training", {}) if method else {}
+    return merged(merged(settings["training"], settings[role]["training"]), own)
+
+
 def targets_files(experiment):
     """List the tables of logits that the students of an experiment learn from."""
     if not any(from_table(experiment, method) for method in EXPERIMENTS[experiment]["students"]):
@@ -186,14 +198,13 @@ def data_source(wildcards):
     return folder_digest(settings["source"])
 
 
-def training_flags(experiment, role, model, seed):
+def training_flags(experiment, role, model, seed, training):
     settings = EXPERIMENTS[experiment]
     network = settings[role]
     state = {"seed": seed, "resume": f"resume/{experiment}/{model}/seed_{seed}.pt"}
     # YAML reads on and off as true and false.
     compile_ = {True: "on", False: "off"}.get(settings["compile"], settings["compile"])
     engine = {"precision": settings["precision"], "compile": compile_}
-    training = merged(settings["training"], network["training"])
     return flags(
         {name: network[name] for name in ("depth", "width", "padding_mode")}
         | training
@@ -204,13 +215,14 @@ def training_flags(experiment, role, model, seed):
 
 
 def teacher_flags(wildcards):
-    return training_flags(wildcards.experiment, "teacher", "teacher", wildcards.seed)
+    training = training_of(wildcards.experiment, "teacher")
+    return training_flags(wildcards.experiment, "teacher", "teacher", wildcards.seed, training)
 
 
 def targets_flags(wildcards):
     """Return the students' augmentation, and how the teacher runs."""
     settings = EXPERIMENTS[wildcards.experiment]
-    training = merged(settings["training"], settings["student"]["training"])
+    training = training_of(wildcards.experiment, "student")
     augmentation = {name: training[name] for name in ("padding", "flip")}
     precision = {"precision": settings["precision"]}
     return flags(augmentation | precision | machine(wildcards.experiment))
@@ -221,18 +233,19 @@ def student_teacher(wildcards):
     folder = teacher_folder(wildcards.experiment, wildcards.seed)
     if from_table(wildcards.experiment, wildcards.method):
         return f"{folder}/targets.npz"
-    methods = EXPERIMENTS[wildcards.experiment]["methods"]
-    return f"{folder}/checkpoint.pt" if methods[wildcards.method] else []
+    taught = learns_from_teacher(wildcards.experiment, wildcards.method)
+    return f"{folder}/checkpoint.pt" if taught else []
 
 
 def student_flags(wildcards):
-    weights = dict(EXPERIMENTS[wildcards.experiment]["methods"][wildcards.method])
-    weights.pop("teacher_targets", None)
-    table = from_table(wildcards.experiment, wildcards.method)
-    teacher = {"teacher_targets" if table else "teacher": student_teacher(wildcards) or None}
-    return training_flags(
-        wildcards.experiment, "student", wildcards.method, wildcards.seed
-    ) + flags(weights | teacher)
+    experiment, method = wildcards.experiment, wildcards.method
+    settings = EXPERIMENTS[experiment]["methods"][method].items()
+    weights = {name: value for name, value in settings if name not in ("teacher_targets", "training")}
+    name = "teacher_targets" if from_table(experiment, method) else "teacher"
+    training = training_of(experiment, "student", method)
+    return training_flags(experiment, "student", method, wildcards.seed, training) + flags(
+        weights | {name: student_teacher(wildcards) or None}
+    )
 
 
 def teacher_file(name):
@@ -288,8 +301,15 @@ def result_files(*names):
 
 
 def run_flags(experiment, *names):
-    """Return the title and, for each trained model, its name, seed and files."""
-    result = flags({"title": EXPERIMENTS[experiment]["title"]})
+    """Return the title and, for each trained model, its name, seed and files.
+
+    With them go the keys of the training that methods have of their own.
+    """
+    settings = EXPERIMENTS[experiment]
+    result = flags({"title": settings["title"]})
+    for method in settings["students"]:
+        if own := sorted(settings["methods"][method].get("training", {})):
+            result += ["--own-training", method, *own]
     for model, seed in models(experiment):
         folder = run_folder(experiment, model, seed)
         result += ["--run", model, str(seed), *(f"{folder}/{name}" for name in names)]

@@ -114,23 +114,37 @@ def check_experiment(name, settings):
         )
     for method in sum(settings["comparison"]["pairs"], []):
         check_known(method, settings["methods"], f"experiments.{name}.comparison.pairs")
+    trainings = {
+        f"the {role}": merged(settings["training"], settings[role]["training"])
+        for role in ("teacher", "student")
+    }
     for method, weights in settings["methods"].items():
-        if weights.get("teacher_targets") == "table" and "beta" in weights:
+        table = weights.get("teacher_targets") == "table"
+        if table and "beta" in weights:
             raise ConfigError(
                 f"experiments.{name}: methods.{method}: found teacher_targets table with beta; a "
                 f"table has no attention maps; allowed: online"
             )
-    for role in ("teacher", "student"):
-        training = merged(settings["training"], settings[role]["training"])
+        own = weights.get("training", {})
+        views = sorted({"padding", "flip"} & own.keys())
+        if table and views:
+            raise ConfigError(
+                f"experiments.{name}: methods.{method}: found teacher_targets table with "
+                f"{views[0]} of its own; the table is of the views that all students share; "
+                f"allowed: online"
+            )
+        if own:
+            trainings[method] = merged(trainings["the student"], own)
+    for whose, training in trainings.items():
         if training["nesterov"] and not training["momentum"]:
             raise ConfigError(
-                f"experiments.{name}: training of the {role}: nesterov is true and momentum 0; "
+                f"experiments.{name}: training of {whose}: nesterov is true and momentum 0; "
                 f"allowed: momentum above 0"
             )
         late = [epoch for epoch in training["milestones"] if epoch > training["epochs"]]
         if training["schedule"] == "step" and late:
             raise ConfigError(
-                f"experiments.{name}: training of the {role}: found milestones {late} with "
+                f"experiments.{name}: training of {whose}: found milestones {late} with "
                 f"{training['epochs']} epochs, so the rate wouldn't drop there; allowed: up to epochs"
             )
 

@@ -51,6 +51,15 @@ def images(data):
 
     An image folder that isn't there has no images: reading it will say so.
     """
+    train, test, *rest = source_images(data)
+    validation = config["data"][data].get("validation_fraction")
+    if validation is None:
+        return train, test, *rest
+    return math.ceil(train * (1 - validation)), math.ceil(train * validation), *rest
+
+
+def source_images(data):
+    """Return the same of the data set's source, before any are held out."""
     settings = config["data"][data]
     if settings["format"] in OFFICIAL:
         return OFFICIAL[settings["format"]]
@@ -98,13 +107,6 @@ def operations(network, side):
 
 
 @cache
-def training_of(experiment, role):
-    """Return the protocol of the teacher or the students of an experiment."""
-    settings = EXPERIMENTS[experiment]
-    return merged(settings["training"], settings[role]["training"])
-
-
-@cache
 def data_megabytes(data):
     """Return the megabytes of a data set's images."""
     train, test, side, channels, _ = images(data)
@@ -129,7 +131,7 @@ def torch_megabytes(experiment):
 
 
 @cache
-def training_megabytes(experiment, role, table):
+def training_megabytes(experiment, role, method):
     """Return the megabytes of a training; on a GPU its activations are in the GPU's memory."""
     settings = EXPERIMENTS[experiment]
     side = images(settings["data"])[2]
@@ -137,8 +139,9 @@ def training_megabytes(experiment, role, table):
     if role == "student":
         # The teacher keeps nothing for a backward pass.
         kept += 2 * block_values(settings["teacher"], side)
-    activations = 4 * kept * training_of(experiment, role)["batch_size"] / 1e6
+    activations = 4 * kept * training_of(experiment, role, method)["batch_size"] / 1e6
     on_cpu = settings["device"] == "cpu"
+    table = method and from_table(experiment, method)
     tables = COPIES * table_megabytes(experiment) if table else 0
     return torch_megabytes(experiment) + activations * on_cpu + tables
 
@@ -162,12 +165,14 @@ def minutes(experiment, total, steps):
 
 
 @cache
-def training_minutes(experiment, role, teacher_runs):
+def training_minutes(experiment, role, method):
     """Return the minutes of a whole training; the backward pass costs twice the forward pass."""
     settings = EXPERIMENTS[experiment]
-    training = training_of(experiment, role)
+    training = training_of(experiment, role, method)
     train, test, side, _, _ = images(settings["data"])
     own = operations(settings[role], side)
+    taught = method and learns_from_teacher(experiment, method)
+    teacher_runs = taught and not from_table(experiment, method)
     others = operations(settings["teacher"], side) if teacher_runs else 0
     epoch = train * (3 * own + others) + test * own
     steps = math.ceil(train / training["batch_size"]) + math.ceil(test / training["batch_size"])
@@ -209,25 +214,20 @@ def measurement_minutes(experiment):
     return maps + minutes(experiment, passes * most, passes / asked["batch_size"])
 
 
-def role(wildcards):
-    """Return which of the two networks a training is of."""
-    return "student" if "method" in wildcards.keys() else "teacher"
+def whose(wildcards):
+    """Return the experiment, which of its two networks a training is of, and its method or None."""
+    method = wildcards.get("method")
+    return wildcards.experiment, "student" if method else "teacher", method
 
 
 def training_memory(wildcards, attempt):
     """Return the megabytes of a training, more with each attempt."""
-    table = role(wildcards) == "student" and from_table(wildcards.experiment, wildcards.method)
-    return attempt * math.ceil(training_megabytes(wildcards.experiment, role(wildcards), table))
+    return attempt * math.ceil(training_megabytes(*whose(wildcards)))
 
 
 def training_runtime(wildcards):
     """Return the minutes of a training, the same for each attempt: it goes on where it stopped."""
-    teacher_runs = (
-        role(wildcards) == "student"
-        and bool(EXPERIMENTS[wildcards.experiment]["methods"][wildcards.method])
-        and not from_table(wildcards.experiment, wildcards.method)
-    )
-    return training_minutes(wildcards.experiment, role(wildcards), teacher_runs)
+    return training_minutes(*whose(wildcards))
 
 
 def time_limit(wildcards, resources):

@@ -27,6 +27,8 @@ Example:
 import argparse
 import math
 import textwrap
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import matplotlib as mpl
@@ -56,12 +58,12 @@ from distillation.files import replacing
 from distillation.pages import page
 from distillation.results import (
     Run,
-    add_run_flag,
+    add_run_flags,
     by_model,
-    check_one_experiment,
     colours,
     label,
-    read_run,
+    own_training,
+    read_runs,
 )
 from distillation.tables import table_lines
 
@@ -108,7 +110,7 @@ Palette = dict[str, str]
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(__doc__)
-    add_run_flag(parser, "PREDICTIONS")
+    add_run_flags(parser, "PREDICTIONS")
     flag = parser.add_argument
     flag(
         "--pair", action="append", nargs=2, metavar=("METHOD", "REFERENCE"), default=[],
@@ -206,7 +208,7 @@ def format_markdown(
         ]  # fmt: skip
         table.append(cells)
     lines += table_lines(head, table) if rows else ["No two methods are compared."]
-    lines += ["", *(f"- {row.sentence}." for row in rows), "", *precision_note(runs)]
+    lines += ["", *(f"- {row.sentence}." for row in rows), "", *training_note(runs, settings)]
     lines += ["## Fidelity to the teacher", ""]
     lines += [*fidelity_table(fidelity, level), "", "## How it was computed", ""]
     lines.append(
@@ -218,17 +220,33 @@ def format_markdown(
     return "\n".join(lines)
 
 
-def precision_note(runs: list[Run]) -> list[str]:
-    """Say where students trained in different precisions, as `auto` may pick on two machines."""
-    found = {
-        model: sorted({run_.training["engine"]["precision"] for run_ in group})
-        for model, group in by_model(runs).items()
-        if model != "teacher"
-    }
-    if len({name for names in found.values() for name in names}) < 2:
+def training_note(runs: list[Run], settings: argparse.Namespace) -> list[str]:
+    """Say in what trainings of students differ, besides their weights.
+
+    That is the precision, which `auto` may pick otherwise on another machine, and what methods have
+    of their own.
+    """
+    students = by_model([run_ for run_ in runs if run_.model != "teacher"])
+    lines = []
+    for name in ("precision", *sorted(set(chain(*own_training(settings).values())))):
+        found = {
+            model: " and ".join(sorted({trained_with(name, run_) for run_ in group}))
+            for model, group in students.items()
+        }
+        common = Counter(found.values()).most_common(1)[0][0]
+        others = [f"{label(model)} {value}" for model, value in found.items() if value != common]
+        if others:
+            lines.append(f"- {name}: {', '.join(others)}, others {common}")
+        elif " and " in common:
+            lines.append(f"- {name}: {common} in all")
+    if not lines:
         return []
-    named = "; ".join(f"{label(model)} {', '.join(names)}" for model, names in found.items())
-    return [f"Trained in different precisions, which differences may come from: {named}.", ""]
+    return ["Trainings differ, which differences may come from, in", "", *lines, ""]
+
+
+def trained_with(name: str, run_: Run) -> str:
+    """Return a setting of a training; of the precision, what `auto` picked."""
+    return str((run_.training["arguments"] | run_.training["engine"])[name])
 
 
 def fidelity_table(fidelity: pd.DataFrame, level: str) -> list[str]:
@@ -342,8 +360,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_args(argv)
     mpl.use("Agg")
     plt.style.use(arguments.style)
-    runs = [read_run(*values[:4]) for values in arguments.runs]
-    check_one_experiment(runs)
+    runs = read_runs(arguments)
     groups = by_model(runs)
     right = read_right(runs, [values[4] for values in arguments.runs])
     pairs = make_pairs(arguments.pairs, groups, right)

@@ -5,6 +5,7 @@ from --source), image_folder (--source with train/<class>/*.png|jpg and test/<cl
 Outputs: an .npz with train_images, test_images (uint8, N x H x W x C), train_labels, test_labels,
 class_names, mean and std of the training split per channel (grey levels, 0 to 255), for digits
 also train_masks and test_masks; and a .json with source, counts, sha256, mean and std.
+With --validation-fraction the test split is a held-out part of the training split.
 
 Example:
     python workflow/scripts/prepare_data.py --format image_folder --source my_images \
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from sklearn.model_selection import train_test_split
 
 from distillation.arguments import LARGEST_SEED, Parser, number, picked, run
 from distillation.arrays import digest_arrays
@@ -57,10 +59,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flag("--test-placements", type=number(int, 1), help="digits: images per test digit")
     flag("--test-fraction", type=number(float, 0.05, 0.95), help="digits: 0.05 to 0.95")
     flag("--seed", type=number(int, 0, LARGEST_SEED), help="digits: of split and placements")
+    flag(
+        "--validation-fraction", type=number(float, 0.01, 0.99),
+        help="of the training images of each class, in the test split's place; not of digits",
+    )  # fmt: skip
+    flag("--validation-seed", type=number(int, 0, LARGEST_SEED), help="of which images these are")
     arguments = parser.parse_args(argv)
     for name in NEEDED.get(arguments.format, []):
         if getattr(arguments, name) is None:
             parser.error(f"--format {arguments.format} needs --{name.replace('_', '-')}")
+    if (arguments.validation_fraction is None) != (arguments.validation_seed is None):
+        parser.error("--validation-fraction and --validation-seed: one is given; allowed: both")
+    if arguments.format == "digits" and arguments.validation_fraction is not None:
+        # A digit stands in several training images, on both sides of a split of images.
+        parser.error("--validation-fraction is given with --format digits; allowed: other formats")
     return arguments
 
 
@@ -79,6 +91,34 @@ def read_arrays(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     arguments.archive.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.archive.parent, prefix=".") as folder:
         return read_official(arguments.format, arguments.source, arguments.channels, Path(folder))
+
+
+def hold_out(arrays: dict[str, np.ndarray], fraction: float, seed: int) -> dict[str, np.ndarray]:
+    """Put a part of the training images in the test split's place; the test images are left out.
+
+    Settings are chosen on it, so that the test split decides nothing. Both parts keep their order.
+
+    Args:
+        arrays: class_names, and images and labels of both splits.
+        fraction: of the training images of each class.
+        seed: of which images these are.
+
+    Raises:
+        ValueError: a class has fewer than 2 training images, or a part fewer images than classes.
+    """
+    labels = arrays["train_labels"]
+    try:
+        parts = train_test_split(
+            np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=seed
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"validation_fraction {fraction} of {len(labels)} images: {error}"
+        ) from error
+    held = {"class_names": arrays["class_names"]}
+    for split, part in zip(("train", "test"), map(np.sort, parts), strict=True):
+        held |= {f"{split}_{kind}": arrays[f"train_{kind}"][part] for kind in ("images", "labels")}
+    return held
 
 
 def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,6 +142,8 @@ def main(argv: list[str] | None = None) -> None:
     """Read the source and write archive and description."""
     arguments = parse_args(argv)
     arrays = read_arrays(arguments)
+    if arguments.validation_fraction is not None:
+        arrays = hold_out(arrays, arguments.validation_fraction, arguments.validation_seed)
     arrays["mean"], arrays["std"] = statistics(arrays["train_images"])
     names = arrays["class_names"].tolist()
     description = {

@@ -37,12 +37,11 @@ from distillation.drawing import add_title
 from distillation.files import replacing_folder
 from distillation.results import (
     Run,
-    add_run_flag,
+    add_run_flags,
     by_model,
-    check_one_experiment,
     colours,
     label,
-    read_run,
+    read_runs,
 )
 
 COLLAPSES = {
@@ -73,7 +72,7 @@ Column = Callable[[Run], pd.Series]
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(__doc__)
-    add_run_flag(parser, "ATTENTION")
+    add_run_flags(parser, "ATTENTION")
     flag = parser.add_argument
     flag("--title", required=True, help="of the experiment")
     flag("--style", type=Path, required=True, help="matplotlib style sheet")
@@ -357,8 +356,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_args(argv)
     mpl.use("Agg")
     plt.style.use(arguments.style)
-    runs = [read_run(*values[:4]) for values in arguments.runs]
-    check_one_experiment(runs)
+    runs = read_runs(arguments)
     makers = all_figures(runs, [values[4] for values in arguments.runs], arguments.title)
     with replacing_folder(arguments.figures) as folder:
         for maker in makers.values():

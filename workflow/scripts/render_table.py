@@ -28,7 +28,7 @@ from distillation.arguments import Parser, run
 from distillation.files import replacing
 from distillation.pages import page
 from distillation.provenance import describe_step
-from distillation.results import Run, add_run_flag, by_model, check_one_experiment, label, read_run
+from distillation.results import Run, add_run_flags, by_model, label, read_runs
 from distillation.tables import table_lines
 
 # Packages whose version can change the table itself.
@@ -109,7 +109,7 @@ ROWS = [
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(__doc__)
-    add_run_flag(parser)
+    add_run_flags(parser)
     parser.add_argument("--title", required=True, help="of the experiment")
     parser.add_argument("--csv", type=Path, required=True, help="output, .csv")
     parser.add_argument("--markdown", type=Path, required=True, help="output, .md")
@@ -205,8 +205,7 @@ def summarise_models(runs: list[Run]) -> dict[str, dict[str, float]]:
 def main(argv: list[str] | None = None) -> None:
     """Read the runs and write the table."""
     arguments = parse_args(argv)
-    runs = [read_run(*values) for values in arguments.runs]
-    check_one_experiment(runs)
+    runs = read_runs(arguments)
     table = build_table(runs)
     text = format_markdown(runs, arguments.title)
     provenance = {

@@ -111,13 +111,19 @@ def read_run(model: str, seed: str, metrics: str, history: str) -> Run:
     return Run(model, int(seed), content, table)
 
 
-def check_one_experiment(runs: list[Run]) -> None:
+def check_one_experiment(runs: list[Run], own_training: dict[str, list[str]]) -> None:
     """Refuse runs that don't belong to one config, one code and one data set.
+
+    Args:
+        runs: all trained models of the experiment.
+        own_training: for each method that has some, in which arguments of the training it may
+            differ from the other students.
 
     Raises:
         ValueError: two runs are of one model and seed; data or evaluation differ; seeds of a model
-            were trained in different ways, or students in more than their weights; a student's
-            teacher isn't among the runs; a history hasn't the epochs of its training.
+            were trained in different ways, or students in more than their weights and what is
+            their own; a student's teacher isn't among the runs; a history hasn't the epochs of its
+            training.
     """
     names = [(run.model, run.seed) for run in runs]
     for name in names:
@@ -128,7 +134,10 @@ def check_one_experiment(runs: list[Run]) -> None:
     for group in by_model(runs).values():
         check_same(group, "training", lambda run: decisive(run.training))
     students = [run for run in runs if run.model != "teacher"]
-    check_same(students, "training", lambda run: decisive(run.training, leave_out=WEIGHTS))
+    for run in students[1:]:
+        pair = [students[0], run]
+        own = [name for one in pair for name in own_training.get(one.model, [])]
+        check_same(pair, "training", lambda run, own=own: decisive(run.training, (*WEIGHTS, *own)))
     teachers = [run.training for run in runs if run.model == "teacher"]
     for run in runs:
         if "teacher" in run.training and run.training["teacher"] not in teachers:
@@ -177,10 +186,30 @@ def by_model(runs: list[Run]) -> dict[str, list[Run]]:
     return groups
 
 
-def add_run_flag(parser: argparse.ArgumentParser, *more: str) -> None:
-    """Add --run, given once for each trained model: name, seed, metrics, history, and `more`."""
+def add_run_flags(parser: argparse.ArgumentParser, *more: str) -> None:
+    """Add --run, given once for each trained model with its files, and --own-training."""
     names = ("MODEL", "SEED", "METRICS", "HISTORY", *more)
     parser.add_argument(
         "--run", action="append", nargs=len(names), metavar=names, required=True, dest="runs",
         help="a trained model and its files; once for each, in the order of the columns",
     )  # fmt: skip
+    parser.add_argument(
+        "--own-training", action="append", nargs="+", metavar=("METHOD", "ARGUMENT"), default=[],
+        help="a method, and in which arguments its training may differ from the others'",
+    )  # fmt: skip
+
+
+def read_runs(arguments: argparse.Namespace) -> list[Run]:
+    """Read the files of all --run, which are of one experiment.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_run` and `check_one_experiment`.
+    """
+    runs = [read_run(*values[:4]) for values in arguments.runs]
+    check_one_experiment(runs, own_training(arguments))
+    return runs
+
+
+def own_training(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """Return what --own-training says, by method."""
+    return {method: names for method, *names in arguments.own_training}
