@@ -503,14 +503,15 @@ def test_comparison(chain: Path) -> None:
     assert "data:image/png;base64," in (chain / "comparison.html").read_text()
 
 
-def test_comparison_names_different_precisions(
+def test_comparison_names_different_trainings(
     run_script: RunScript, chain: Path, tmp_path: Path
 ) -> None:
-    """Whoever compares students that were trained in different precisions is told so."""
-    warning = "Trained in different precisions"
+    """Students that were trained in different ways are compared if asked, and it is said."""
+    warning = "Trainings differ, which differences may come from, in"
     assert warning not in (chain / "comparison.md").read_text()
     metrics = json.loads((chain / "kd/metrics.json").read_text())
     metrics["training_provenance"]["engine"]["precision"] = "bfloat16"
+    metrics["training_provenance"]["arguments"]["nesterov"] = True
     (tmp_path / "other.json").write_text(json.dumps(metrics))
     runs: list[str] = []
     for model, file in (("baseline", str(chain / "baseline/metrics.json")), ("kd", "other.json")):
@@ -519,10 +520,17 @@ def test_comparison_names_different_precisions(
     teacher = [text.format(chain=chain) for text in TEACHER_RUN]
     teacher += [str(chain / "teacher/predictions.npz")]
     pair = ["--pair", "kd", "baseline"]
-    done = run_script(tmp_path, "compare_methods.py", *COMPARISON, *teacher, *runs, *pair)
+    command = ["compare_methods.py", *COMPARISON, *teacher, *runs, *pair]
+    refused = run_script(tmp_path, *command)
+    assert refused.returncode == 1
+    assert "had nesterov False, of kd, seed 0, True" in refused.stderr
+    assert not (tmp_path / "comparison.md").exists()
+    done = run_script(tmp_path, *command, "--own-training", "kd", "nesterov")
     assert done.returncode == 0, done.stderr
-    expected = f"{warning}, which differences may come from: Baseline float32; KD bfloat16."
-    assert expected in (tmp_path / "comparison.md").read_text().splitlines()
+    said = (tmp_path / "comparison.md").read_text().splitlines()
+    note = said[said.index(warning) :][:4]
+    precision, nesterov = "KD bfloat16, others float32", "KD True, others False"
+    assert note == [warning, "", f"- precision: {precision}", f"- nesterov: {nesterov}"]
 
 
 def test_figures(chain: Path) -> None:

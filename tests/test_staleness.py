@@ -164,6 +164,9 @@ EDITS = {
     "collapse of at_kd": Edit(
         of_methods("at_kd"), "defaults: {methods: {at_kd: {collapse: max_square}}}"
     ),
+    "a training of kd's own": Edit(
+        of_methods("kd"), "defaults: {methods: {kd: {training: {nesterov: true}}}}"
+    ),
     # Methods and seeds.
     "a method added": Edit(
         of_new_method("soft"),
@@ -241,6 +244,10 @@ EDITS = {
     ),
     "fit of the pictures": Edit(
         ALL_PICTURES | {Job("prepare_data", "pictures")}, "data: {pictures: {fit: crop}}"
+    ),
+    "pictures held out": Edit(
+        ALL_PICTURES | {Job("prepare_data", "pictures")},
+        "data: {pictures: {validation_fraction: 0.5, validation_seed: 0}}",
     ),
     "a picture replaced": Edit(
         ALL_PICTURES | {Job("prepare_data", "pictures")}, change=other_picture

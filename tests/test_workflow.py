@@ -111,6 +111,17 @@ def test_terms_follow_the_config(finished: Path) -> None:
     assert [row["beta"] for row in fading] == [1, 0.5]
 
 
+def test_training_of_ones_own(finished: Path) -> None:
+    """A method is trained with what it has of its own, and whoever compares it is told so."""
+    rates = {}
+    for method in METHODS:
+        metrics = json.loads((finished / f"results/tiny/{method}/seed_1/metrics.json").read_text())
+        rates[method] = metrics["training_provenance"]["arguments"]["learning_rate"]
+    assert rates == dict.fromkeys(METHODS, 0.1) | {"fading_at": 0.05}
+    said = (finished / "results/tiny/comparison.md").read_text().splitlines()
+    assert "- learning_rate: fading_at 0.05, others 0.1" in said
+
+
 def test_students_share_one_teacher(finished: Path) -> None:
     """Without per_seed, the students of all seeds have the one teacher."""
     for seed in SEEDS:

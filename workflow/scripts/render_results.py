@@ -94,8 +94,11 @@ def made_from(folder: Path, study: dict[str, str]) -> list[str]:
     runs = read_json(folder / "provenance.json")["runs"]
     counts = [f"{data['images'][split]['count']:,}" for split in ("train", "test")]
     height, width, channels = data["images"]["train"]["shape"]
+    # Descriptions from before there was a choice don't name it.
+    validation = data["provenance"]["arguments"].get("validation_fraction") is not None
+    tested = "held-out training" if validation else "test"
     lines = [
-        f"Data: {counts[0]} training and {counts[1]} test images of {height} x {width} pixels, "
+        f"Data: {counts[0]} training and {counts[1]} {tested} images of {height} x {width} pixels, "
         f"{channels} channel(s), {data['classes']} classes, sha256 {data['sha256'][:12]}.",
         "",
     ]

@@ -1,0 +1,129 @@
+"""prepare_data.py: the held-out part of the training split that takes the test split's place."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import prepare_data
+from distillation.arguments import run
+
+CLASSES = {"cat": 20, "dog": 10}
+
+
+def arrays_of(seed: int = 0) -> dict[str, np.ndarray]:
+    """Return arrays of training images that tell their places apart, and of two test images."""
+    labels = np.random.default_rng(seed).permutation([0] * 20 + [1] * 10)
+    places = np.arange(len(labels), dtype=np.uint8)
+    images = np.broadcast_to(places[:, None, None, None], (len(labels), 8, 8, 1))
+    return {
+        "class_names": np.array([*CLASSES]),
+        "train_images": images,
+        "train_labels": labels,
+        "test_images": np.full((2, 8, 8, 1), 200, dtype=np.uint8),
+        "test_labels": np.array([0, 1]),
+    }
+
+
+def places(arrays: dict[str, np.ndarray], split: str) -> list[int]:
+    """Return which of the training images make up a split."""
+    return arrays[f"{split}_images"][:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize(("fraction", "counts"), [(0.1, [2, 1]), (0.5, [10, 5]), (0.8, [16, 8])])
+def test_held_out_images_are_of_the_training_split(fraction: float, counts: list[int]) -> None:
+    """Each training image is on one side, with its label; the fraction holds in each class."""
+    before = arrays_of()
+    after = prepare_data.hold_out(before, fraction, 0)
+    assert sorted(places(after, "train") + places(after, "test")) == list(range(30))
+    assert np.bincount(after["test_labels"]).tolist() == counts
+    for split in ("train", "test"):
+        held = places(after, split)
+        assert held == sorted(held)
+        assert after[f"{split}_labels"].tolist() == before["train_labels"][held].tolist()
+    assert after["class_names"].tolist() == [*CLASSES]
+
+
+def test_the_seed_alone_draws_the_held_out_images() -> None:
+    """One seed holds out the same images each time, another others."""
+    first, again, other = (
+        places(prepare_data.hold_out(arrays_of(), 0.2, seed), "test") for seed in (3, 3, 4)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_too_few_images_to_hold_out() -> None:
+    """A part that can't have all classes is refused in one line that names the fraction."""
+    with pytest.raises(ValueError, match=r"^validation_fraction 0.02 of 30 images: .*\d") as error:
+        prepare_data.hold_out(arrays_of(), 0.02, 0)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder of noisy images, the test images far darker."""
+    generator = np.random.default_rng(0)
+    for name, count in CLASSES.items():
+        for split, levels in (("train", (100, 256)), ("test", (0, 10))):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(*levels, (8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "images" / split / name / f"{number}.png")
+    return tmp_path / "images"
+
+
+def flags(folder: Path, *more: str) -> list[str]:
+    """Return the command line that reads a folder of images."""
+    return [
+        *("--format", "image_folder", "--source", str(folder), "--image-size", "8"),
+        *("--channels", "1", "--fit", "crop", "--archive", str(folder.parent / "held.npz")),
+        *("--description", str(folder.parent / "held.json"), *more),
+    ]
+
+
+def test_archive_of_held_out_images(folder: Path) -> None:
+    """The archive holds training images only, and is normalised by those that are trained on."""
+    prepare_data.main(flags(folder, "--validation-fraction", "0.2", "--validation-seed", "0"))
+    with np.load(folder.parent / "held.npz") as arrays:
+        assert len(arrays["train_labels"]) == 24
+        assert len(arrays["test_labels"]) == 6
+        assert arrays["test_images"].min() >= 100
+        assert arrays["mean"] == pytest.approx([arrays["train_images"].mean()])
+        assert arrays["std"] == pytest.approx([arrays["train_images"].std()])
+    described = json.loads((folder.parent / "held.json").read_text())
+    assert described["images"]["test"]["per_class"] == [4, 2]
+    assert described["provenance"]["arguments"]["validation_fraction"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--validation-fraction", "0.2"], "allowed: both"),
+        (["--validation-seed", "0"], "allowed: both"),
+        (["--validation-fraction", "1", "--validation-seed", "0"], "--validation-fraction"),
+    ],
+)
+def test_half_asked_for_validation_is_refused(
+    folder: Path, more: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Fraction and seed go together, and not all images can be held out; nothing is written."""
+    with pytest.raises(SystemExit) as stopped:
+        run(lambda: prepare_data.main(flags(folder, *more)))
+    assert stopped.value.code
+    assert said in capsys.readouterr().err
+    assert not (folder.parent / "held.npz").exists()
+
+
+def test_digits_are_not_held_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One digit is in several images, so images of it would stand on both sides."""
+    more = ["--format", "digits", "--validation-fraction", "0.2", "--validation-seed", "0"]
+    digits = [
+        *("--digit-size", "8", "--clutter-pieces", "0", "--clutter-size", "1", "--seed", "0"),
+        *("--train-placements", "2", "--test-placements", "1", "--test-fraction", "0.5"),
+    ]
+    with pytest.raises(SystemExit):
+        prepare_data.main(flags(folder, *more, *digits))
+    assert "--format digits; allowed: other formats" in capsys.readouterr().err
