@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pandas as pd
@@ -76,15 +76,37 @@ def test_training_of_ones_own(runs: list[Run]) -> None:
     """A method differs from the others in what is its own, and in nothing else."""
     for run in runs[3:]:
         set_argument("training_provenance", "batch_size", 64)(run)
-    check_one_experiment(runs, {"kd": ["batch_size"]})
-    # It matters not which of two is named first.
-    check_one_experiment(runs[:1] + runs[3:] + runs[1:3], {"kd": ["batch_size"]})
-    for own in ({}, {"kd": ["width"]}, {"at": ["batch_size"]}):
+    kd_first = runs[:1] + runs[3:] + runs[1:3]
+    for order in (runs, kd_first):
+        check_one_experiment(order, {"kd": ["batch_size"]})
+    other = deepcopy(runs[1])
+    set_argument("training_provenance", "batch_size", 128)(other)
+    for order in (runs, kd_first):
+        with pytest.raises(ValueError, match="batch_size 32, of at, seed 0, 128"):
+            check_one_experiment(
+                [*order, replace(other, model="at", seed=0)], {"kd": ["batch_size"]}
+            )
+    for own in ({}, {"kd": ["width"]}, {"baseline": ["width"]}):
         with pytest.raises(ValueError, match="batch_size 32, of kd, seed 0, 64"):
             check_one_experiment(runs, own)
     set_argument("training_provenance", "batch_size", 128)(runs[4])
     with pytest.raises(ValueError, match="batch_size 64, of kd, seed 1, 128"):
         check_one_experiment(runs, {"kd": ["batch_size"]})
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"at": ["batch_size"]}, "found 'at'; allowed: baseline, kd"),
+        ({"teacher": ["batch_size"]}, "found 'teacher'; allowed: baseline, kd"),
+        ({"kd": ["batch_sise"]}, "kd: found 'batch_sise'; allowed: alpha, batch_size"),
+        ({"kd": ["code_digest"]}, "kd: found 'code_digest'"),
+    ],
+)
+def test_own_training_of_nothing(runs: list[Run], own: dict[str, list[str]], said: str) -> None:
+    """A method that isn't there and an argument that trainings don't have are named."""
+    with pytest.raises(ValueError, match=f"^--own-training.*{said}"):
+        check_one_experiment(runs, own)
 
 
 @pytest.mark.parametrize(

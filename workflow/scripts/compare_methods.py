@@ -9,7 +9,8 @@ style. Outputs, in points (percent of the test images) unless said otherwise:
     markdown (.md)      all of it for reading, with how it was computed
     page (.html)        the same with the figure, as one file
     figure (.png, .svg) differences and agreement with their intervals
-Seeds are paired by number: they share initialisation, data order and augmentation.
+Seeds are paired by number: as far as their trainings are the same, they share initialisation, data
+order and augmentation.
 
 Example:
     python workflow/scripts/compare_methods.py --title "Cluttered digits" \
@@ -78,7 +79,7 @@ TRACKS = (-0.24, 0, 0.24)
 METHODS = """\
 Top-1 accuracy on the {images} test images, last epoch, never the best. A difference is the method
 minus the reference, in points (percent of the test images), mean over seeds; seeds are compared in
-pairs, as they share initialisation, data order and augmentation.
+pairs, as they share initialisation, data order and augmentation where trainings are the same.
 
 - Over seeds, {level}: paired t test and its interval, for the mean over all seeds, on these test
   images and, where all seeds share it, with this teacher (Student 1908, "The probable error of a

@@ -116,14 +116,14 @@ def check_one_experiment(runs: list[Run], own_training: dict[str, list[str]]) ->
 
     Args:
         runs: all trained models of the experiment.
-        own_training: for each method that has some, in which arguments of the training it may
+        own_training: for each method that has some, the arguments of the training in which it may
             differ from the other students.
 
     Raises:
         ValueError: two runs are of one model and seed; data or evaluation differ; seeds of a model
             were trained in different ways, or students in more than their weights and what is
             their own; a student's teacher isn't among the runs; a history hasn't the epochs of its
-            training.
+            training; `own_training` names what isn't a student, or isn't an argument of training.
     """
     names = [(run.model, run.seed) for run in runs]
     for name in names:
@@ -134,10 +134,12 @@ def check_one_experiment(runs: list[Run], own_training: dict[str, list[str]]) ->
     for group in by_model(runs).values():
         check_same(group, "training", lambda run: decisive(run.training))
     students = [run for run in runs if run.model != "teacher"]
-    for run in students[1:]:
-        pair = [students[0], run]
-        own = [name for one in pair for name in own_training.get(one.model, [])]
-        check_same(pair, "training", lambda run, own=own: decisive(run.training, (*WEIGHTS, *own)))
+    check_own_training(students, own_training)
+    own = {name for names in own_training.values() for name in names}
+    check_same(students, "training", lambda run: decisive(run.training, leave_out=(*WEIGHTS, *own)))
+    for name in sorted(own):
+        others = [run for run in students if name not in own_training.get(run.model, [])]
+        check_same(others, "training", lambda run, name=name: {name: arguments_of(run)[name]})
     teachers = [run.training for run in runs if run.model == "teacher"]
     for run in runs:
         if "teacher" in run.training and run.training["teacher"] not in teachers:
@@ -151,6 +153,27 @@ def check_one_experiment(runs: list[Run], own_training: dict[str, list[str]]) ->
                 f"{run.model}, seed {run.seed}: the history has {len(run.history)} epochs, the "
                 f"training {epochs}"
             )
+
+
+def check_own_training(students: list[Run], own_training: dict[str, list[str]]) -> None:
+    """Refuse methods that aren't among the students, and arguments that trainings don't have.
+
+    Raises:
+        ValueError: there is one; it is named with what is allowed.
+    """
+    known = {run.model: arguments_of(run) for run in students}
+    for method, names in own_training.items():
+        if method not in known:
+            raise ValueError(f"--own-training: found {method!r}; allowed: {', '.join(known)}")
+        for name in names:
+            if name not in known[method]:
+                allowed = ", ".join(sorted(known[method]))
+                raise ValueError(f"--own-training {method}: found {name!r}; allowed: {allowed}")
+
+
+def arguments_of(run: Run) -> dict[str, Any]:
+    """Return the arguments of a training."""
+    return run.training["arguments"]
 
 
 def decisive(provenance: dict[str, Any], leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -212,4 +235,7 @@ def read_runs(arguments: argparse.Namespace) -> list[Run]:
 
 def own_training(arguments: argparse.Namespace) -> dict[str, list[str]]:
     """Return what --own-training says, by method."""
-    return {method: names for method, *names in arguments.own_training}
+    own: dict[str, list[str]] = {}
+    for method, *names in arguments.own_training:
+        own.setdefault(method, []).extend(names)
+    return own
