@@ -216,11 +216,11 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         ["defaults.methods.kd.training: ", "'epoch'", "did you mean epochs?"],
     ),
     "Nesterov without momentum of a method": (
-        "experiments: {digits: {methods: {slow: {training: {momentum: 0}}}}}",
+        "experiments: {digits: {methods: {slow: {training: {momentum: 0}}}, students: [slow]}}",
         ["experiments.digits: ", "training of slow", "nesterov", "above 0"],
     ),
     "milestones after the end of a method's training": (
-        "experiments: {cifar10: {methods: {short: {training: {epochs: 70}}}}}",
+        "experiments: {cifar10: {methods: {short: {training: {epochs: 70}}}, students: [short]}}",
         ["experiments.cifar10: ", "training of short", "milestones [120, 160]", "70 epochs"],
     ),
     "views of one's own with a table": (
@@ -401,6 +401,18 @@ def test_defaults_are_kept(load: Load) -> None:
     assert differing == {"epochs", "schedule", "learning_rate", "nesterov", "gamma_init"}
     for name in ("seeds", "teacher", "student", "methods", "students", "attention", "figures"):
         assert short[name] == defaults[name]
+
+
+def test_method_that_fits_where_it_is_trained(load: Load) -> None:
+    """A method's own training has to fit the protocols of the experiments that have it as student.
+
+    Five epochs are too few for the milestones of the others.
+    """
+    experiments = load(
+        "defaults: {methods: {short: {training: {epochs: 5}}}}\n"
+        "experiments: {digits: {students: [baseline, short]}}\n"
+    )
+    assert experiments["digits"]["methods"]["short"] == {"training": {"epochs": 5}}
 
 
 def test_extends(load: Load) -> None:

@@ -13,9 +13,9 @@ from distillation.arguments import run
 CLASSES = {"cat": 20, "dog": 10}
 
 
-def arrays_of(seed: int = 0) -> dict[str, np.ndarray]:
+def arrays_of(cats: int = 20, dogs: int = 10) -> dict[str, np.ndarray]:
     """Return arrays of training images that tell their places apart, and of two test images."""
-    labels = np.random.default_rng(seed).permutation([0] * 20 + [1] * 10)
+    labels = np.random.default_rng(0).permutation([0] * cats + [1] * dogs)
     places = np.arange(len(labels), dtype=np.uint8)
     images = np.broadcast_to(places[:, None, None, None], (len(labels), 8, 8, 1))
     return {
@@ -60,6 +60,10 @@ def test_too_few_images_to_hold_out() -> None:
     with pytest.raises(ValueError, match=r"^validation_fraction 0.02 of 30 images: .*\d") as error:
         prepare_data.hold_out(arrays_of(), 0.02, 0)
     assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"103 images: leaves one part without class dog.* has 3;"):
+        prepare_data.hold_out(arrays_of(100, 3), 0.1, 0)
+    with pytest.raises(ValueError, match=r"103 images: leaves one part without class dog.* has 3;"):
+        prepare_data.hold_out(arrays_of(100, 3), 0.9, 0)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 import publish_results
 import render_results
 from distillation.arguments import run
+from distillation.results import LABELS
 from shell import ROOT
 
 DOCS = ROOT / "docs"
@@ -73,7 +74,10 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_overview(kept: Path) -> None:
-    """The first table has accuracies and epochs as the tables of each study, and leads there."""
+    """The first table has accuracies and epochs as the tables of each study, and leads there.
+
+    It has the four arms; methods that a study adds stand in its own table.
+    """
 
     def cells(text: str, start: str) -> list[str]:
         line = next(line for line in text.splitlines() if line.startswith(start))
@@ -97,7 +101,8 @@ def test_overview(kept: Path) -> None:
             protocol = dict(zip(["network", *heads], cells(section, f"| {name} |"), strict=True))
             own[name] = f"{cell} ({count}, epochs = {protocol['epochs']})"
         found = dict(zip(names, cells(top, f"| [{title}](#{anchors[title]})"), strict=True))
-        assert found == dict.fromkeys(names, "-") | own
+        arms = {name: cell for name, cell in own.items() if name in LABELS.values()}
+        assert found == dict.fromkeys(names, "-") | arms
 
 
 def test_numbers_follow_the_files(kept: Path) -> None:
@@ -110,6 +115,18 @@ def test_numbers_follow_the_files(kept: Path) -> None:
     after = rendered(kept)
     assert f"Together {2 * len(table):.1f} hours" in after
     assert f"Together {2 * len(table):.1f} hours" not in before
+
+
+def test_held_out_images_are_no_test_images(kept: Path) -> None:
+    """A study that was measured on held-out training images says so."""
+    file = kept / "digits/data.json"
+    description = json.loads(file.read_text())
+    count = description["images"]["test"]["count"]
+    said = f"and {count:,} {{}} images of"
+    assert said.format("test") in rendered(kept)
+    description["provenance"]["arguments"]["validation_fraction"] = 0.1
+    file.write_text(json.dumps(description))
+    assert said.format("held-out training") in rendered(kept)
 
 
 def test_published_has_every_job(published: Path) -> None:

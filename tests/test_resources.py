@@ -80,9 +80,31 @@ def test_estimates_follow_the_config(asked: Callable[..., dict[str, dict[str, fl
     # Twice the epochs, of the same network; a student may run its teacher beside.
     assert 1.9 < ratio < 3
     assert after["render_table"] == before["render_table"]
+    own = {"students": ["at"], "methods": {"at": {"training": {"epochs": 10000}}}}
+    alone = asked(json.dumps({"experiments": {"tiny": own}}))
+    assert alone["train_student"] == after["train_student"]
+    assert alone["train_teacher"] == before["train_teacher"]
     wide = asked("experiments: {tiny: {student: {width: 8}, training: {batch_size: 256}}}")
     assert wide["train_student"]["mem_mb"] > 1.2 * before["train_student"]["mem_mb"]
     assert asked("defaults: {threads: 2}", "--cores", "4")["train_student"]["threads"] == 2
+
+
+def test_estimates_follow_the_held_out_images(
+    asked: Callable[..., dict[str, dict[str, float]]],
+) -> None:
+    """Images that are held out aren't trained on, but tested."""
+    minutes = {}
+    for fraction in (0.1, 0.9):
+        data = {"format": "cifar10", "source": None}
+        held_out = {"validation_fraction": fraction, "validation_seed": 0}
+        networks = {"teacher": {"depth": 40}, "student": {"depth": 40, "width": 4}}
+        large = networks | {"data": "large", "training": {"epochs": 500}}
+        overlay = {"data": {"large": data | held_out}, "experiments": {"tiny": large}}
+        minutes[fraction] = asked(json.dumps(overlay))
+    slack = 10  # minutes to start
+    for rule, ratio in (("evaluate", 9), ("train_teacher", (3 * 1 + 9) / (3 * 9 + 1))):
+        few, many = (minutes[fraction][rule]["runtime"] - slack for fraction in (0.1, 0.9))
+        assert many / few == pytest.approx(ratio, rel=0.15), rule
 
 
 # Counts the calls of Python functions while Snakemake plans, all and those of the rules' helpers.

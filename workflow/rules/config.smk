@@ -133,7 +133,7 @@ def check_experiment(name, settings):
                 f"{views[0]} of its own; the table is of the views that all students share; "
                 f"allowed: online"
             )
-        if own:
+        if own and method in settings["students"]:
             trainings[method] = merged(trainings["the student"], own)
     for whose, training in trainings.items():
         if training["nesterov"] and not training["momentum"]:

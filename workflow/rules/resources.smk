@@ -52,10 +52,9 @@ def images(data):
     An image folder that isn't there has no images: reading it will say so.
     """
     train, test, *rest = source_images(data)
-    validation = config["data"][data].get("validation_fraction")
-    if validation is None:
-        return train, test, *rest
-    return math.ceil(train * (1 - validation)), math.ceil(train * validation), *rest
+    if held_out := config["data"][data].get("validation_fraction"):
+        train, test = math.ceil(train * (1 - held_out)), math.ceil(train * held_out)
+    return train, test, *rest
 
 
 def source_images(data):

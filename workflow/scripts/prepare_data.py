@@ -104,18 +104,24 @@ def hold_out(arrays: dict[str, np.ndarray], fraction: float, seed: int) -> dict[
         seed: of which images these are.
 
     Raises:
-        ValueError: a class has fewer than 2 training images, or a part fewer images than classes.
+        ValueError: a class would have no image in one of the parts.
     """
-    labels = arrays["train_labels"]
+    labels, names = arrays["train_labels"], arrays["class_names"]
+    refusal = f"validation_fraction {fraction} of {len(labels)} images"
     try:
         parts = train_test_split(
             np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=seed
         )
     except ValueError as error:
-        raise ValueError(
-            f"validation_fraction {fraction} of {len(labels)} images: {error}"
-        ) from error
-    held = {"class_names": arrays["class_names"]}
+        raise ValueError(f"{refusal}: {error}") from error
+    for part in parts:
+        counts = np.bincount(labels[part], minlength=len(names))
+        if not counts.all():
+            raise ValueError(
+                f"{refusal}: leaves one part without class {names[counts.argmin()]}, which has "
+                f"{(labels == counts.argmin()).sum()}; allowed: one or more in each part"
+            )
+    held = {"class_names": names}
     for split, part in zip(("train", "test"), map(np.sort, parts), strict=True):
         held |= {f"{split}_{kind}": arrays[f"train_{kind}"][part] for kind in ("images", "labels")}
     return held

@@ -22,7 +22,7 @@ import pandas as pd
 
 from distillation.arguments import Parser, run
 from distillation.files import replacing
-from distillation.results import label
+from distillation.results import LABELS, label
 from distillation.tables import table_lines
 from render_table import ROWS, commit, format_cell, listed
 
@@ -172,7 +172,7 @@ def cost(timings: pd.DataFrame) -> list[str]:
 
 
 def overview(studies: list[Path]) -> list[str]:
-    """Write the test accuracies and epochs of all studies; a study's name leads to its section.
+    """Write the accuracies and epochs of the four arms in all studies, whose names are links.
 
     Raises:
         ValueError: a study has none.
@@ -193,7 +193,7 @@ def overview(studies: list[Path]) -> list[str]:
             mean, deviation, count = (row[f"{model}_{name}"] for name in ("mean", "std", "n"))
             cell = format_cell(MAIN, mean, deviation, count)
             own[model] = f"{cell} (n = {count}, epochs = {epochs[model]})"
-    models = list(dict.fromkeys(model for row in cells.values() for model in row))
+    models = [model for model in LABELS if any(model in row for row in cells.values())]
     rows = [[name, *(row.get(model, "-") for model in models)] for name, row in cells.items()]
     return [*table_lines([f"{MAIN.quantity} ({MAIN.unit})", *map(label, models)], rows), ""]
 
