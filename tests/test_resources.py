@@ -82,7 +82,7 @@ def test_estimates_follow_the_config(asked: Callable[..., dict[str, dict[str, fl
     assert after["render_table"] == before["render_table"]
     own = {"students": ["at"], "methods": {"at": {"training": {"epochs": 10000}}}}
     alone = asked(json.dumps({"experiments": {"tiny": own}}))
-    assert alone["train_student"] == after["train_student"]
+    assert alone["train_student"]["runtime"] > 10 * before["train_student"]["runtime"]
     assert alone["train_teacher"] == before["train_teacher"]
     wide = asked("experiments: {tiny: {student: {width: 8}, training: {batch_size: 256}}}")
     assert wide["train_student"]["mem_mb"] > 1.2 * before["train_student"]["mem_mb"]
