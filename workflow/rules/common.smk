@@ -240,7 +240,9 @@ def student_teacher(wildcards):
 def student_flags(wildcards):
     experiment, method = wildcards.experiment, wildcards.method
     settings = EXPERIMENTS[experiment]["methods"][method].items()
-    weights = {name: value for name, value in settings if name not in ("teacher_targets", "training")}
+    weights = {
+        name: value for name, value in settings if name not in ("teacher_targets", "training")
+    }
     name = "teacher_targets" if from_table(experiment, method) else "teacher"
     training = training_of(experiment, "student", method)
     return training_flags(experiment, "student", method, wildcards.seed, training) + flags(
