@@ -54,7 +54,7 @@ def test_files_named_exist():
 @pytest.mark.parametrize(
     ("head", "file"),
     [
-        ("| | Teacher", "docs/results/cifar10_brief/table.md"),
+        ("| | Teacher", "docs/results/fashion_mnist_brief/table.md"),
         ("| | textbook", "docs/benchmarks/training_step_cpu.md"),
     ],
 )
@@ -70,7 +70,7 @@ def test_numbers_come_from_files(head: str, file: str) -> None:
 def test_verdicts_come_from_a_file() -> None:
     """Every verdict on a method is, letter by letter, one that compare_methods.py has written."""
     verdicts = [line for line in README.splitlines() if " points, 95 % interval" in line]
-    written = (ROOT / "docs/results/cifar10_brief/comparison.md").read_text().splitlines()
+    written = (ROOT / "docs/results/fashion_mnist_brief/comparison.md").read_text().splitlines()
     assert len(verdicts) == 4
     assert set(verdicts) <= set(written)
 
