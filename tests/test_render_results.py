@@ -65,12 +65,12 @@ def test_the_page_is_up_to_date(kept: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    """Every figure and page that docs/results.md shows is there, none larger than 600 KB."""
+    """Every figure and page that docs/results.md shows is there, none larger than 500 KB."""
     links = re.findall(r"\]\(([^)]+)\)", (DOCS / "results.md").read_text())
     assert links
     for link in links:
         if "://" not in link and not link.startswith("#"):
-            assert 0 < (DOCS / link).stat().st_size < 600_000, link
+            assert 0 < (DOCS / link).stat().st_size < 500_000, link
 
 
 def test_overview(kept: Path) -> None:

@@ -267,7 +267,11 @@ def attention_figure(maps: Maps, collapse: str, overlay: bool, title: str) -> Fi
     names = [str(first["class_names"][first["labels"][index]]) for index in shown]
     # In inches, at the size of the letters below.
     beside = 0.8 + 0.11 * max(map(len, names))
-    figure, axes = plt.subplots(figsize=(width / INCH + beside, height / INCH + 2.0))
+    heads = ["image" if model is None else label(model) for _, model in columns]
+    heads = [head if len(head) < LONG_NAME else head.replace("_", "_\n") for head in heads]
+    # In points: room for as many lines as the longest head has.
+    above = 17 * max(1 + head.count("\n") for head in heads)
+    figure, axes = plt.subplots(figsize=(width / INCH + beside, height / INCH + 1.8 + above / 72))
     axes.imshow(mosaic, interpolation="none")
     # What height is left over belongs to the heads above.
     axes.set_anchor("S")
@@ -276,10 +280,6 @@ def attention_figure(maps: Maps, collapse: str, overlay: bool, title: str) -> Fi
     # The figure is wide, and shown on a page that isn't.
     axes.tick_params(length=0, labelsize=14)
     axes.xaxis.tick_top()
-    heads = ["image" if model is None else label(model) for _, model in columns]
-    heads = [head if len(head) < LONG_NAME else head.replace("_", "_\n") for head in heads]
-    # In points: room for as many lines as the longest head has.
-    above = 17 * max(1 + head.count("\n") for head in heads)
     axes.set_xticks([left + CELL / 2 for left in lefts], heads)
     axes.set_yticks([row * (CELL + GAP) + CELL / 2 for row in range(len(shown))], names)
     for group in GROUPS:
