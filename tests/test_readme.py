@@ -13,6 +13,11 @@ from shell import README, ROOT, shell_commands
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
+def verdicts(text: str) -> list[str]:
+    """List the lines that say whether a method helps, by how many points."""
+    return [line for line in text.splitlines() if " points, 95 % interval" in line]
+
+
 def test_targets_of_make_exist():
     """Every make target that README.md shows is in the Makefile."""
     makefile = (ROOT / "Makefile").read_text()
@@ -67,12 +72,13 @@ def test_numbers_come_from_files(head: str, file: str) -> None:
     assert set(rows) <= set((ROOT / file).read_text().splitlines())
 
 
-def test_verdicts_come_from_a_file() -> None:
-    """Every verdict on a method is, letter by letter, one that compare_methods.py has written."""
-    verdicts = [line for line in README.splitlines() if " points, 95 % interval" in line]
-    written = (ROOT / "docs/results/fashion_mnist_brief/comparison.md").read_text().splitlines()
-    assert len(verdicts) == 4
-    assert set(verdicts) <= set(written)
+def test_verdicts_come_from_files() -> None:
+    """Verdicts on methods are, letter by letter, those that compare_methods.py has written."""
+    studies = ("fashion_mnist_brief", "cifar10_brief")
+    comparisons = [ROOT / f"docs/results/{study}/comparison.md" for study in studies]
+    written = verdicts("\n".join(file.read_text() for file in comparisons))
+    assert len(written) == 8
+    assert verdicts(README) == written
 
 
 def test_lines_of_the_cluster_are_in_its_profile():

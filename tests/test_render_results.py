@@ -118,7 +118,7 @@ def test_numbers_follow_the_files(kept: Path) -> None:
 
 
 def test_held_out_images_are_no_test_images(kept: Path) -> None:
-    """A study that was measured on held-out training images says so."""
+    """A study that was measured on held-out training images says so, and comes after the others."""
     file = kept / "digits/data.json"
     description = json.loads(file.read_text())
     count = description["images"]["test"]["count"]
@@ -126,7 +126,9 @@ def test_held_out_images_are_no_test_images(kept: Path) -> None:
     assert said.format("test") in rendered(kept)
     description["provenance"]["arguments"]["validation_fraction"] = 0.1
     file.write_text(json.dumps(description))
-    assert said.format("held-out training") in rendered(kept)
+    page = rendered(kept)
+    assert said.format("held-out training") in page
+    assert page.index("\n## Cluttered digits") > page.index("\n## Fashion-MNIST")
 
 
 def test_published_has_every_job(published: Path) -> None:

@@ -88,15 +88,20 @@ def between(text: str, start: str, end: str, file: Path) -> list[str]:
     return rest[: ends[0]] if ends else rest
 
 
+def held_out(folder: Path) -> bool:
+    """Return whether a study was measured on held-out training images, not on the test split."""
+    # Descriptions from before there was a choice don't name it.
+    arguments = read_json(folder / "data.json")["provenance"]["arguments"]
+    return arguments.get("validation_fraction") is not None
+
+
 def made_from(folder: Path, study: dict[str, str]) -> list[str]:
     """Say what was trained, on what, how, and by which command and commit."""
     data = read_json(folder / "data.json")
     runs = read_json(folder / "provenance.json")["runs"]
     counts = [f"{data['images'][split]['count']:,}" for split in ("train", "test")]
     height, width, channels = data["images"]["train"]["shape"]
-    # Descriptions from before there was a choice don't name it.
-    validation = data["provenance"]["arguments"].get("validation_fraction") is not None
-    tested = "held-out training" if validation else "test"
+    tested = "held-out training" if held_out(folder) else "test"
     lines = [
         f"Data: {counts[0]} training and {counts[1]} {tested} images of {height} x {width} pixels, "
         f"{channels} channel(s), {data['classes']} classes, sha256 {data['sha256'][:12]}.",
@@ -245,9 +250,11 @@ def main(argv: list[str] | None = None) -> None:
     """Read the studies and write the page."""
     arguments = parse_args(argv)
     folder = arguments.folder
-    studies = sorted(file.parent for file in folder.glob("*/study.json"))
+    studies = [file.parent for file in folder.glob("*/study.json")]
     if not studies:
         raise FileNotFoundError(f"{folder}: no study; publish_results.py makes them")
+    # Last come those by which settings were tried.
+    studies.sort(key=lambda study: (held_out(study), study))
     published = pd.read_csv(folder / "published.csv")
     absent = [name for name in PUBLISHED if name not in published]
     if absent:
