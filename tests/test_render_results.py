@@ -131,6 +131,21 @@ def test_held_out_images_are_no_test_images(kept: Path) -> None:
     assert page.index("\n## Cluttered digits") > page.index("\n## Fashion-MNIST")
 
 
+def test_repeated_training_is_the_same() -> None:
+    """What two studies trained alike, on two days, has the same losses and accuracies."""
+    studies = {"cifar10_ablation": "baseline", "cifar10_schedule": "one_epoch"}
+    first, second = (
+        pd.read_csv(DOCS / "results" / study / "history.csv")
+        .query("model == @model")
+        .drop(columns=["model", "seconds", "images_per_second"])
+        .dropna(axis="columns")
+        .reset_index(drop=True)
+        for study, model in studies.items()
+    )
+    assert len(first) == 3
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
 def test_published_has_every_job(published: Path) -> None:
     """Times are those of every job, speeds those of every training; histories are complete."""
     jobs = read_jobs(published)
