@@ -19,15 +19,13 @@ wildcard_constraints:
     data="[a-z][a-z0-9_]*",
     experiment="[a-z][a-z0-9_]*",
     model="[a-z][a-z0-9_]*",
-    # A method is a student: the teacher has a rule of its own.
-    method="(?!teacher/)[a-z][a-z0-9_]*",
+    # A teacher is called so, or after the method whose own it is; a method is a student.
+    teacher="([a-z][a-z0-9_]*_)?teacher",
+    method="(?!([a-z][a-z0-9_]*_)?teacher/)[a-z][a-z0-9_]*",
     seed="[0-9]+",
 
 
-include: "workflow/rules/config.smk"
-include: "workflow/rules/common.smk"
-include: "workflow/rules/resources.smk"
-include: "workflow/rules/versions.smk"
+include: "workflow/rules/experiments.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
@@ -37,6 +35,7 @@ include: "workflow/rules/report.smk"
 # Steps of seconds that a cluster's login node runs itself; the first may need the network.
 localrules:
     prepare_data,
+    import_teacher,
     compare_methods,
     render_table,
     render_claims,
@@ -46,13 +45,13 @@ localrules:
 rule all:
     default_target: True
     input:
-        [artifacts(experiment) for experiment in config["run"]],
+        [EXPERIMENTS[name].artifacts() for name in CONFIG.run],
 
 
-for experiment in EXPERIMENTS:
+for name in EXPERIMENTS:
 
     rule:
         name:
-            experiment
+            name
         input:
-            artifacts(experiment),
+            EXPERIMENTS[name].artifacts(),

@@ -2,7 +2,7 @@ r"""Time the training step of this project against a textbook loop, side by side
 
 The textbook loop is written out below as tutorials write it: a torchvision data set with PIL
 transforms in a DataLoader, float32, NCHW, eager, a reading of the loss at each step. Ours is the
-loop that trains (distillation/training.py). Both get the same images, networks and protocol, and
+step that trains (distillation/training). Both get the same images, networks and protocol, and
 take turns; images are noise, since speed doesn't depend on what they show.
 
     python benchmarks/training_step.py --device cpu --threads 1 --json speeds.json
@@ -16,7 +16,6 @@ import platform
 import re
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,43 +26,38 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import numpy as np
 import torch
+from arms import ARMS, BATCH, MEAN, SIZE, STD, Arm, make_dataset, make_network, make_students, noise
 from PIL import Image
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import VisionDataset
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow/scripts"))
-
-from distillation.arguments import Parser, number, run
-from distillation.data import Dataset, Split, count_views
+from distillation.data.dataset import Split, normalise
 from distillation.device import describe_device, prepare_device
-from distillation.engine import Engine, Networks, pick_engine
-from distillation.files import replacing
-from distillation.losses import attention_transfer, knowledge_distillation
-from distillation.models import WideResNet, count_multiply_accumulates, initialise
-from distillation.provenance import git
-from distillation.state import EpochSums
-from distillation.training import Protocol, Weights, train_epoch
+from distillation.networks import count_multiply_accumulates
+from distillation.record.files import replacing
+from distillation.record.provenance import git
+from distillation.settings.arguments import Parser, add_flags, run, taken
+from distillation.settings.base import Settings
+from distillation.settings.training import Engine, Machine
+from distillation.terms.at import attention_transfer
+from distillation.terms.kd import knowledge_distillation
+from distillation.training.loop import prepared
+from distillation.training.precision import Picked, pick
 
-CLASSES, SIZE, BATCH, IMAGES = 10, 32, 128, 2048
-MEAN, STD = [125.3, 123.0, 113.9], [63.0, 62.1, 66.7]
-PROTOCOL = Protocol(
-    epochs=1000, batch_size=BATCH, schedule="cosine", learning_rate=0.1, milestones=[],
-    learning_rate_decay=0.2, reset_momentum=False, rise=0.3, momentum=0.9, nesterov=False,
-    weight_decay=5e-4, padding=4, flip=True, gamma_init="ones",
-)  # fmt: skip
-KD = Weights(alpha=0.9, temperature=4.0)
-AT_KD = Weights(alpha=0.9, temperature=4.0, beta=1000.0)
-# Student, teacher (depths; both of width 2), objective, whether the teacher is a table.
-ARMS: dict[str, tuple[int, int | None, Weights, bool]] = {
-    "teacher (WRN-40-2)": (40, None, Weights(), False),
-    "baseline (WRN-16-2)": (16, None, Weights(), False),
-    "KD": (16, 40, KD, False),
-    "KD from a table": (16, 40, KD, True),
-    "AT+KD": (16, 40, AT_KD, False),
-}
+IMAGES = 2048
+
+
+class Timing(Settings):
+    """How long is timed."""
+
+    workers: int = Field(0, ge=0, description="processes of the textbook's DataLoader")
+    steps: int = Field(4, ge=1, description="of 128 images, in each turn")
+    turns: int = Field(7, ge=1, description="of each loop, one after the other")
+
 
 # What the operations of a step are called by torch's profiler, by kind; the rest is "other".
 KINDS = {
@@ -73,13 +67,6 @@ KINDS = {
     "addition": "aten::add",
     "copies and casts": "aten::copy_",
 }
-
-
-def make_network(depth: int, device: torch.device) -> WideResNet:
-    """Return a fresh network of width 2."""
-    model = WideResNet(depth, 2, CLASSES, 3)
-    initialise(model, "ones", torch.Generator().manual_seed(depth))
-    return model.to(device)
 
 
 class Images(VisionDataset):
@@ -105,28 +92,28 @@ class Images(VisionDataset):
 
 
 def textbook_steps(
-    arm: str, images: np.ndarray, labels: np.ndarray, device: torch.device, workers: int
+    arm: Arm, split: Split, device: torch.device, workers: int, batch_size: int = BATCH
 ) -> Iterator[None]:
     """Train as a tutorial does, without end; yield after each step."""
-    depth, teacher_depth, weights, _ = ARMS[arm]
-    loader = DataLoader(Images(images, labels), BATCH, shuffle=True, num_workers=workers)
-    student = make_network(depth, device).train()
-    teacher = make_network(teacher_depth, device).eval() if teacher_depth else None
+    images = Images(split.images.numpy(), split.labels.numpy())
+    loader = DataLoader(images, batch_size, shuffle=True, num_workers=workers)
+    student = make_network(arm.depth, device, arm.width).train()
+    teacher = make_network(arm.teacher, device, arm.width).eval() if arm.teacher else None
     optimizer = torch.optim.SGD(student.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
     running = 0.0
     while True:
         for batch, batch_labels in loader:
             inputs, targets = batch.to(device), batch_labels.to(device)
             logits, features = student(inputs)
-            loss = (1 - weights.alpha) * functional.cross_entropy(logits, targets)
+            loss = arm.terms["labels"].get("weight", 1) * functional.cross_entropy(logits, targets)
             if teacher is not None:
                 with torch.no_grad():
                     teacher_logits, teacher_features = teacher(inputs)
-                divergence = knowledge_distillation(logits, teacher_logits, weights.temperature)
-                loss = loss + weights.alpha * divergence
-                if weights.beta:
-                    groups = attention_transfer(features, teacher_features)
-                    loss = loss + weights.beta * groups.sum()
+                divergence = knowledge_distillation(logits, teacher_logits, 4)
+                loss = loss + arm.terms["kd"]["weight"] * divergence
+                if "at" in arm.terms:
+                    stages = attention_transfer(features, teacher_features)
+                    loss = loss + arm.terms["at"]["weight"] * stages.sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -134,28 +121,14 @@ def textbook_steps(
             yield
 
 
-def our_steps(
-    arm: str, images: np.ndarray, labels: np.ndarray, device: torch.device, engine: Engine
-) -> Iterator[None]:
+def our_steps(arm: Arm, split: Split, picked: Picked) -> Iterator[None]:
     """Train as this project does, without end; yield after each step."""
-    depth, teacher_depth, weights, tabled = ARMS[arm]
-    split = Split(torch.from_numpy(images), torch.from_numpy(labels)).to(device)
-    dataset = Dataset(split, split, [str(name) for name in range(CLASSES)], MEAN, STD, "")
-    student = make_network(depth, device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    teacher = None
-    if tabled:
-        teacher = torch.zeros(len(labels), count_views(4, True), CLASSES, dtype=torch.float16)
-        teacher = teacher.to(device)
-    elif teacher_depth:
-        teacher = make_network(teacher_depth, device).eval()
-        teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    networks = Networks(student, teacher, engine)
-    optimizer = torch.optim.SGD(
-        student.parameters(), 0.1, momentum=0.9, weight_decay=5e-4, fused=True
-    )
+    run_step, together = prepared(make_students([arm], make_dataset(split, split), picked).steps)
     for epoch in itertools.count(1):
-        sums = EpochSums()
-        yield from train_epoch(networks, dataset, PROTOCOL, weights, 0, epoch, optimizer, sums)
+        together.begin(0, epoch)
+        for size in together.remaining():
+            run_step(size)
+            yield
 
 
 def seconds_of(action: Callable[[], object], device: torch.device) -> float:
@@ -218,41 +191,37 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * 2048**3 / min(seconds_of(lambda: matrix @ matrix, device) for _ in range(6))
 
 
-def measure_arm(
-    arm: str, arguments: argparse.Namespace, device: torch.device, engine: Engine
-) -> dict[str, Any]:
+def measure_arm(arm: Arm, timing: Timing, device: torch.device, picked: Picked) -> dict[str, Any]:
     """Return images/s of both loops, the ratio in each turn, and what the time goes to."""
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
-    labels = generator.integers(0, CLASSES, IMAGES)
+    split = noise(IMAGES, SIZE, 0, torch.device("cpu"))
     loops = {
-        "textbook": textbook_steps(arm, images, labels, device, arguments.workers),
-        "ours": our_steps(arm, images, labels, device, engine),
+        "textbook": textbook_steps(arm, split, device, timing.workers),
+        "ours": our_steps(arm, split.to(device), picked),
     }
     speeds: dict[str, list[float]] = {name: [] for name in loops}
-    for turn in range(arguments.turns + 1):
+    for turn in range(timing.turns + 1):
         for name, steps in loops.items():
             seconds = seconds_of(
-                lambda steps=steps: [next(steps) for _ in range(arguments.steps)], device
+                lambda steps=steps: [next(steps) for _ in range(timing.steps)], device
             )
             # The first turn fills caches and compiles.
             if turn:
-                speeds[name].append(arguments.steps * BATCH / seconds)
-    depth, teacher_depth, _, tabled = ARMS[arm]
-    dtype = getattr(torch, engine.precision)
+                speeds[name].append(timing.steps * BATCH / seconds)
+    taught = arm.teacher if not arm.tabled else None
+    dtype = getattr(torch, picked.precision)
     speed = statistics.median(speeds["ours"])
-    operations = 6 * count_multiply_accumulates(make_network(depth, device), SIZE)
-    if teacher_depth and not tabled:
-        operations += 2 * count_multiply_accumulates(make_network(teacher_depth, device), SIZE)
+    operations = 6 * count_multiply_accumulates(make_network(arm.depth, device), SIZE, 3)
+    if taught:
+        operations += 2 * count_multiply_accumulates(make_network(taught, device), SIZE, 3)
     result: dict[str, Any] = {
         "textbook_images_per_second": statistics.median(speeds["textbook"]),
         "images_per_second": speed,
         "ratios": [ours / other for ours, other in zip(*reversed(speeds.values()), strict=True)],
         "share_of_matrix_rate": speed * operations / matrix_rate(device, dtype),
-        "time_by_kind": time_by_kind(loops["ours"], arguments.steps),
+        "time_by_kind": time_by_kind(loops["ours"], timing.steps),
     }
-    if not teacher_depth or tabled:
-        limit = BATCH / convolution_seconds(depth, device, dtype)
+    if not taught:
+        limit = BATCH / convolution_seconds(arm.depth, device, dtype)
         result["convolution_limit_images_per_second"] = limit
         result["share_of_convolution_limit"] = speed / limit
     return result
@@ -261,16 +230,13 @@ def measure_arm(
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(__doc__)
+    add_flags(parser, Machine)
+    add_flags(parser, Engine)
+    add_flags(parser, Timing)
     flag = parser.add_argument
-    flag("--device", choices=("cpu", "cuda"), default="cpu", help="where to run")
-    flag("--threads", type=number(int, 1), default=1, help="of torch on a CPU")
-    flag("--workers", type=number(int, 0), default=0, help="processes of the textbook's DataLoader")
-    flag("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of ours")
-    flag("--compile", choices=("on", "off"), default="off", help="ours")
-    flag("--steps", type=number(int, 1), default=4, help="of 128 images, in each turn")
-    flag("--turns", type=number(int, 1), default=7, help="of each loop, one after the other")
     flag("--arms", nargs="*", choices=list(ARMS), default=list(ARMS), help="what is timed")
     flag("--json", type=Path, help="output: the same as JSON")
+    parser.set_defaults(compile="off", graph="off")
     return parser.parse_args(argv)
 
 
@@ -278,7 +244,8 @@ def main(argv: list[str] | None = None) -> None:
     """Time all arms, print a table and write JSON."""
     arguments = parse_args(argv)
     device = prepare_device(arguments.device, arguments.threads)
-    engine, chosen = pick_engine(arguments.precision, arguments.compile, device, 0)
+    batch = normalise(noise(BATCH, SIZE, 0, device).images, MEAN, STD)
+    picked, chosen = pick(taken(Engine, arguments), make_network(16, device), batch, 0)
     machine = describe_device(device) | {
         "threads": str(arguments.threads),
         "engine": chosen,
@@ -292,9 +259,9 @@ def main(argv: list[str] | None = None) -> None:
         "| of convolution limit |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    arms = {}
+    measured = {}
     for arm in arguments.arms:
-        found = arms[arm] = measure_arm(arm, arguments, device, engine)
+        found = measured[arm] = measure_arm(ARMS[arm], taken(Timing, arguments), device, picked)
         ratios = found["ratios"]
         limit = found.get("share_of_convolution_limit")
         print(
@@ -306,7 +273,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     print("\nShares of the time of our step, by torch's profiler:\n")
     print(f"| | {' | '.join([*KINDS, 'other'])} |\n| --- |{' ---: |' * (len(KINDS) + 1)}")
-    for arm, found in arms.items():
+    for arm, found in measured.items():
         print(
             f"| {arm} | {' | '.join(f'{share:.0%}' for share in found['time_by_kind'].values())} |"
         )
@@ -316,7 +283,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"\nPeak memory, all arms in one process: {peak / 1e9:.1f} GB")
     if arguments.json:
         with replacing(arguments.json) as file:
-            content = {"machine": machine, "arms": arms, "peak_memory_bytes": peak}
+            content = {"machine": machine, "arms": measured, "peak_memory_bytes": peak}
             file.write_text(json.dumps(content, indent=2) + "\n")
 
 

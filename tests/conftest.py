@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from distillation.data import Dataset, Split
+from distillation.data.dataset import Dataset, Split
 from jobs import OVERLAY, PICTURES, TINY, Job, Snakemake, planned
 from shell import ENVIRONMENT, ROOT
 

@@ -1,6 +1,7 @@
 """Attention metrics of an experiment, made up so that every claim about maps holds by construction.
 
-Tests change the values that decide a verdict.
+Tests change the values that decide a verdict. A value is named by method, metric, stage and whether
+it is of the untrained control, which is a network of its own in the files.
 """
 
 import json
@@ -9,16 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from distillation.measurements import Key
-
 TEACHER_SEEDS, STUDENT_SEEDS = (0,), (0, 1, 2)
 STUDENTS = ("baseline", "kd", "at", "at_kd")
 COLLAPSES = ("sum_absolute", "mean_square")
-POINTS = ("before_norm", "after_norm")
+POINTS = ("before_activation", "after_activation")
+STAGES = (1, 2, 3)
 # Half of an interval of one seed; a seed is this much above the one before it.
 HALF, STEP = 0.01, 0.002
 
-# Values of a trained network in groups 1, 2, 3, and of its untrained control.
+# Values of a trained network at stages 1, 2, 3, and of its untrained control.
 MAPS = {
     "entropy": ((0.9, 0.8, 0.5), (0.95, 0.9, 0.9)),
     "effective_area": ((0.6, 0.5, 0.3), (0.7, 0.7, 0.7)),
@@ -54,49 +54,59 @@ CONTROLS = {
 }
 # In what the teacher and the baseline differ from the rest.
 OTHERWISE = {
-    Key("teacher", "effective_area", 3): 0.1,
-    Key("baseline", "teacher_cosine", 3): 0.6,
+    ("teacher", "effective_area", 3, False): 0.1,
+    ("baseline", "teacher_cosine", 3, False): 0.6,
 }
 
 # A new value; None takes its row away.
-Changes = Mapping[Key, float | None]
+Changes = Mapping[tuple[str, str, int, bool], float | None]
 
 
 def network(
-    method: str, seed: int, changes: Changes | None = None, after: Changes | None = None
+    method: str,
+    seed: int,
+    changes: Changes | None = None,
+    after: Changes | None = None,
+    untrained: bool = False,
 ) -> pd.DataFrame:
-    """Return the rows of one network; `after` are changes of the maps after the norm alone."""
+    """Return the rows of one network, or of the untrained control of a method.
+
+    `after` are changes of the maps after the activation alone.
+    """
     rows = []
-    cells = [(metric, group) for metric in MAPS for group in (1, 2, 3)]
-    cells += [(metric, 3) for metric in CONTROLS]
+    cells = [(metric, stage) for metric in MAPS for stage in STAGES]
+    cells += [(metric, STAGES[-1]) for metric in CONTROLS if not untrained]
     for collapse in COLLAPSES:
         for point in POINTS:
             known: Changes = OTHERWISE | {**(changes or {})}
-            known = {**known, **(after or {})} if point == "after_norm" else known
-            for metric, group in cells:
+            known = {**known, **(after or {})} if point == POINTS[1] else known
+            for metric, stage in cells:
                 early_only = metric.startswith(("deletion", "insertion"))
                 elsewhere = metric in CONTROLS and collapse != COLLAPSES[0]
-                if (early_only and point == "after_norm") or elsewhere:
+                if (early_only and point == POINTS[1]) or elsewhere:
                     continue
                 if method == "teacher" and metric.startswith("teacher_"):
                     continue
-                key = Key(method, metric, group)
-                trained, untrained = MAPS.get(metric, ((CONTROLS.get(metric),) * 3, (0.1,) * 3))
-                value = known.get(key, trained[group - 1])
-                control = known.get(key._replace(untrained=True), untrained[group - 1])
-                if value is not None and control is not None:
-                    value, control = value + STEP * seed, control + STEP * seed
-                    rows.append(
-                        {
-                            "model": "WRN-16-1" if method == "teacher" else "WRN-10-1",
-                            "method": method, "seed": seed, "group": group,
-                            "collapse": collapse, "point": point, "metric": metric,
-                            "value": value, "low": value - HALF, "high": value + HALF,
-                            "untrained": control, "untrained_low": control - HALF,
-                            "untrained_high": control + HALF,
-                        }
-                    )  # fmt: skip
+                made_up = MAPS[metric][untrained][stage - 1] if metric in MAPS else CONTROLS[metric]
+                value = known.get((method, metric, stage, untrained), made_up)
+                if value is None:
+                    continue
+                value += STEP * seed
+                rows.append(
+                    {
+                        "model": "WRN-16-1" if method == "teacher" else "WRN-10-1",
+                        "method": f"untrained_{method}" if untrained else method,
+                        "seed": seed, "stage": stage, "stages": len(STAGES),
+                        "collapse": collapse, "point": point, "metric": metric,
+                        "value": value, "low": value - HALF, "high": value + HALF,
+                    }
+                )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def controls(students: tuple[str, ...] = STUDENTS) -> dict[str, list[str]]:
+    """Return for which methods each untrained network is the control."""
+    return {"untrained_teacher": ["teacher"], f"untrained_{students[0]}": [*students]}
 
 
 def networks(
@@ -104,10 +114,22 @@ def networks(
     after: Changes | None = None,
     students: tuple[str, ...] = STUDENTS,
 ) -> list[pd.DataFrame]:
-    """Return the rows of each network of the experiment, in the order of the table."""
-    named = [("teacher", seed) for seed in TEACHER_SEEDS]
-    named += [(method, seed) for method in students for seed in STUDENT_SEEDS]
-    return [network(method, seed, changes, after) for method, seed in named]
+    """Return the rows of all networks of each seed, in the order of the seeds.
+
+    The students' control is the first student's: changes of it are of all of them.
+    """
+    tables = []
+    for seed in STUDENT_SEEDS:
+        teachers = ("teacher",) if seed in TEACHER_SEEDS else ()
+        untrained = (*teachers, *students[:1])
+        tables.append(
+            pd.concat(
+                [network(method, seed, changes, after) for method in (*teachers, *students)]
+                + [network(method, seed, changes, after, True) for method in untrained],
+                ignore_index=True,
+            )
+        )
+    return tables
 
 
 def comparison(verdict: str = "below", sentence: str = "AT+KD is below the baseline.") -> str:
@@ -131,9 +153,14 @@ DESCRIPTION = {
 def write_experiment(folder: Path, tables: list[pd.DataFrame], pairs: str) -> list[str]:
     """Write the inputs of render_claims.py into a folder; return the flags that name them."""
     flags = ["--metrics"]
-    for position, table in enumerate(tables):
-        file = folder / f"metrics_{position}.csv"
+    for table in tables:
+        file = folder / f"seed_{table['seed'].iloc[0]}.csv"
         table.to_csv(file, index=False)
+        names = [str(name) for name in table["method"].unique()]
+        students = [n for n in names if n != "teacher" and not n.startswith("untrained_")]
+        known = controls((*students,))
+        record = {"controls": {name: known[name] for name in names if name in known}}
+        file.with_suffix(".json").write_text(json.dumps(record))
         flags.append(str(file))
     (folder / "comparison.csv").write_text(pairs)
     (folder / "data.json").write_text(json.dumps(DESCRIPTION))

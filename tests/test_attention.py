@@ -14,8 +14,8 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 from sklearn.metrics.pairwise import cosine_similarity
 
-from distillation import attention
-from distillation.attention import BorderPart
+from distillation.measuring import attention
+from distillation.measuring.attention import BorderPart
 
 Metric = Callable[[np.ndarray], np.ndarray]
 
@@ -84,24 +84,18 @@ def test_uniform_maps(size: int) -> None:
     assert {name: metric(maps).item() for name, metric in ALONE.items()} == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("row", "column"), [(3, 4), (0, 0), (7, 2)])
-def test_single_peaks(row: int, column: int) -> None:
-    """A map with one position is as concentrated as a map can be, wherever it lies."""
-    maps, count = peak(row, column), SIZE**2
-    assert attention.normalised_entropy(maps).item() == pytest.approx(0)
-    assert attention.effective_area(maps).item() == pytest.approx(1 / count)
-    assert attention.gini(maps).item() == pytest.approx(1 - 1 / count)
-    assert attention.peak_over_mean(maps).item() == pytest.approx(count)
-
-
-def test_half_planes() -> None:
-    """A map that is uniform on half of its positions has known values."""
-    maps, count = upper_half(), SIZE**2
-    expected = math.log(count / 2) / math.log(count)
-    assert attention.normalised_entropy(maps).item() == pytest.approx(expected)
-    assert attention.effective_area(maps).item() == pytest.approx(0.5)
-    assert attention.gini(maps).item() == pytest.approx(0.5)
-    assert attention.peak_over_mean(maps).item() == pytest.approx(2)
+@pytest.mark.parametrize(
+    ("maps", "entropy", "area"),
+    [
+        *((peak(*place), 0, 1 / 64) for place in ((3, 4), (0, 0), (7, 2))),
+        (upper_half(), math.log(32) / math.log(64), 1 / 2),
+    ],
+)
+def test_maps_that_are_even_on_a_part(maps: np.ndarray, entropy: float, area: float) -> None:
+    """A map of one position is as concentrated as can be, of half of them has known values."""
+    found = [ALONE[name](maps).item() for name in ("entropy", "effective_area", "gini")]
+    assert found == pytest.approx([entropy, area, 1 - area])
+    assert attention.peak_over_mean(maps).item() == pytest.approx(1 / area)
 
 
 @pytest.mark.parametrize(
@@ -262,19 +256,12 @@ def test_image_dependence_of_known_maps() -> None:
 
 
 def test_image_dependence_is_what_the_mean_leaves() -> None:
-    """Image dependence is the mean squared distance of unit maps from their mean."""
-    maps = random_maps()
-    units = maps.reshape(30, -1) / np.linalg.norm(maps.reshape(30, -1), axis=1, keepdims=True)
+    """It is the mean squared distance of unit maps from their mean, of several means each."""
+    units = attention.unit_vectors(random_maps())
     expected = np.square(units - units.mean(axis=0)).sum(axis=1).mean()
-    assert image_dependence(maps) == pytest.approx(expected)
-
-
-def test_image_dependence_of_several_means() -> None:
-    """Several means are taken at once, each by itself."""
-    means = random_maps(6).reshape(2, 3, -1)
-    found = attention.image_dependence(means)
-    assert found.shape == (2, 3)
-    assert found[1, 2] == pytest.approx(1 - sum(means[1, 2] ** 2))
+    assert image_dependence(random_maps()) == pytest.approx(expected)
+    means = np.stack([np.zeros(SIZE**2), units.mean(axis=0)])
+    assert attention.image_dependence(means) == pytest.approx([1, expected])
 
 
 def test_object_energy_of_known_maps() -> None:
@@ -301,40 +288,45 @@ def test_empty_masks_have_no_object() -> None:
     for values in (
         attention.object_energy(maps, masks),
         attention.pointing_game(maps, masks),
-        attention.pointing_game_chance(masks),
+        attention.pointing_game_chance(masks, SIZE),
         attention.object_iou(maps, masks),
         attention.object_iou_chance(masks),
     ):
         assert np.isnan(values).tolist() == [False, True, False]
 
 
-def test_pointing_game_is_a_look_at_the_maximum() -> None:
-    """Without ties the game is won where the mask holds the place of the maximum."""
-    maps, masks = random_maps(), random_masks()
-    expected = [
-        float(mask[np.unravel_index(each.argmax(), each.shape)])
-        for each, mask in zip(maps, masks, strict=True)
-    ]
+@pytest.mark.parametrize("size", [SIZE, 2 * SIZE])
+def test_pointing_game_is_a_look_at_the_maximum(size: int) -> None:
+    """Without ties the score is the share of the mask in the position of the map's maximum."""
+    maps, masks = random_maps(), random_masks(size=size)
+    step, expected = size // SIZE, []
+    for each, mask in zip(maps, masks, strict=True):
+        row, column = (step * place for place in np.unravel_index(each.argmax(), each.shape))
+        expected.append(mask[row : row + step, column : column + step].mean())
     found = attention.pointing_game(maps, masks)
-    assert found.tolist() == expected
+    np.testing.assert_allclose(found, expected)
     assert 0 < found.mean() < 1
 
 
 def test_pointing_game_shares_ties() -> None:
-    """Of equal maxima each counts by its share, so a uniform map wins as often as chance."""
+    """Of equal maxima each counts by its share, so a uniform map scores what chance does."""
     mask = random_masks(1)
     maps = peak(0, 0) + peak(4, 4) + peak(7, 0)
     mask[0, [0, 4, 7], [0, 4, 0]] = [True, False, True]
     assert attention.pointing_game(maps, mask).item() == pytest.approx(2 / 3)
-    assert attention.pointing_game(uniform(), mask) == pytest.approx(
-        attention.pointing_game_chance(mask)
-    )
+    for side in (SIZE, SIZE // 2, 3):
+        chance = attention.pointing_game_chance(mask, side)
+        assert attention.pointing_game(uniform(side), mask) == pytest.approx(chance)
+        assert side == 3 or chance.item() == pytest.approx(mask.mean())
 
 
-def test_chance_of_the_pointing_game_is_the_area() -> None:
-    """Chance is the fraction of the image that the mask covers."""
-    masks = random_masks()
-    np.testing.assert_allclose(attention.pointing_game_chance(masks), masks.mean(axis=(1, 2)))
+def test_peaks_of_noise_lie_anywhere() -> None:
+    """Random maps hit the outer ring as often as chance, within five standard errors."""
+    ring = np.ones((4000, 16, 16), dtype=bool)
+    ring[:, 2:-2, 2:-2] = False
+    values = attention.pointing_game(random_maps(4000), ring)
+    chance = attention.pointing_game_chance(ring[:1], SIZE).item()
+    assert abs(values.mean() - chance) < 5 * values.std() / math.sqrt(4000)
 
 
 def test_iou_is_that_of_scikit_learn() -> None:
@@ -383,17 +375,12 @@ def test_chance_of_iou_is_the_mean_over_all_draws() -> None:
         assert attention.object_iou_chance(mask).item() == pytest.approx(expected)
 
 
-def test_chances_are_what_random_maps_score() -> None:
-    """Maps that know nothing of the mask score the chances, within five standard errors."""
+def test_chance_of_iou_is_what_random_maps_score() -> None:
+    """Maps that know nothing of the mask score the chance, within five standard errors."""
     masks = np.repeat(random_masks(1, seed=3), 4000, axis=0)
-    maps = np.random.default_rng(0).random(masks.shape)
-    for metric, chance in (
-        (attention.pointing_game, attention.pointing_game_chance),
-        (attention.object_iou, attention.object_iou_chance),
-    ):
-        values = metric(maps, masks)
-        error = values.std() / math.sqrt(len(values))
-        assert abs(values.mean() - chance(masks[:1]).item()) < 5 * error
+    values = attention.object_iou(np.random.default_rng(0).random(masks.shape), masks)
+    error = values.std() / math.sqrt(len(values))
+    assert abs(values.mean() - attention.object_iou_chance(masks[:1]).item()) < 5 * error
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -417,20 +404,14 @@ def test_grey_is_that_of_pillow() -> None:
     np.testing.assert_allclose(attention.sobel_magnitude(repeated[None]), of_grey)
 
 
-def test_sobel_of_a_step() -> None:
-    """A step of one grey level between columns has 4 on both of its sides and 0 elsewhere."""
-    images = np.zeros((1, 6, 6, 1), dtype=np.uint8)
-    images[:, :, 3:] = 1
-    expected = np.zeros((6, 6))
-    expected[:, 2:4] = 4
-    np.testing.assert_array_equal(attention.sobel_magnitude(images)[0], expected)
-
-
-def test_sobel_is_each_image_by_itself() -> None:
-    """A flat image between others has no edges."""
-    images = np.random.default_rng(0).integers(256, size=(3, 6, 6, 1), dtype=np.uint8)
+def test_sobel_of_known_images() -> None:
+    """A step of one level has 4 on both of its sides and 0 elsewhere, a flat image nothing."""
+    images = np.zeros((3, 6, 6, 1), dtype=np.uint8)
+    images[0, :, 3:] = 1
     images[1] = 9
-    assert (attention.sobel_magnitude(images)[1] == 0).all()
+    expected = np.zeros((3, 6, 6))
+    expected[0, :, 2:4] = 4
+    np.testing.assert_array_equal(attention.sobel_magnitude(images), expected)
 
 
 @pytest.mark.parametrize(("small", "large"), [(8, 32), (7, 28), (16, 16), (4, 13)])
@@ -449,19 +430,12 @@ def test_enlarged_maps(small: int, large: int) -> None:
     np.testing.assert_allclose(attention.enlarge(ramp, large)[0], np.tile(expected, (large, 1)))
 
 
-def test_area_averages() -> None:
-    """Averages are those of blocks, and keep the mean."""
-    maps = random_maps(3)
-    averaged = attention.area_average(maps, 4)
-    np.testing.assert_allclose(averaged, maps.reshape(3, 4, 2, 4, 2).mean(axis=(2, 4)))
-    np.testing.assert_allclose(averaged.mean(), maps.mean())
-    np.testing.assert_array_equal(attention.area_average(maps, SIZE), maps)
-
-
-def test_area_averages_of_odd_sizes() -> None:
-    """Where sizes don't divide, areas are rounded out to whole pixels."""
-    maps = random_maps(2, 7)
-    expected = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(maps), 4).numpy()
-    found = attention.area_average(maps, 4)
+@pytest.mark.parametrize(("size", "to"), [(SIZE, 4), (7, 4), (SIZE, SIZE), (3, 6)])
+def test_area_averages(size: int, to: int) -> None:
+    """Averages are those of torch's adaptive pooling, which rounds areas out to whole pixels."""
+    maps = random_maps(3, size)
+    expected = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(maps), to).numpy()
+    found = attention.area_average(maps, to)
     np.testing.assert_allclose(found, expected)
-    np.testing.assert_allclose(found[:, 1, 0], maps[:, 1:4, 0:2].mean(axis=(1, 2)))
+    if size == SIZE:
+        np.testing.assert_allclose(found.mean(), maps.mean())

@@ -13,35 +13,37 @@ import numpy as np
 import pytest
 import torch
 
-from distillation.checkpoint import load_checkpoint, save_checkpoint
-from distillation.data import Dataset, normalise
-from distillation.models import WideResNet, initialise
+from distillation.data.dataset import Dataset, normalise
+from distillation.record.checkpoint import (
+    FORMAT,
+    FORMAT_1,
+    load_checkpoint,
+    load_teacher,
+    read_checkpoint,
+    save_checkpoint,
+)
+from made import NETWORKS, PROVENANCE, make_model
 
 CPU = torch.device("cpu")
-PROVENANCE = {"seed": 3, "arguments": {"learning_rate": 0.1, "milestones": [1, 2]}, "commit": None}
 
 
-def make_model() -> WideResNet:
-    """Return a network whose running statistics have seen something."""
-    model = WideResNet(10, 1, 10, 1)
-    generator = torch.Generator().manual_seed(0)
-    initialise(model, "uniform", generator)
-    model.train()(torch.randn(32, 1, 12, 12, generator=generator))
-    return model
+def saved(path: Path, digits: Dataset, title: str = "WRN-10-1") -> Path:
+    """Write a checkpoint trained on the digits and return its path."""
+    save_checkpoint(path, *make_model(title), digits, PROVENANCE)
+    return path
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, digits: Dataset) -> Path:
-    """Return a checkpoint trained on the digits."""
-    path = tmp_path / "folder" / "checkpoint.pt"
-    save_checkpoint(path, make_model(), digits, PROVENANCE)
-    return path
+    """Return a checkpoint of WRN-10-1."""
+    return saved(tmp_path / "folder" / "checkpoint.pt", digits)
 
 
-def refusal(path: Path, dataset: Dataset) -> str:
-    """Return the message of the ValueError that loading raises, which names the file."""
+def refusal(path: Path, dataset: Dataset, load: Callable = load_checkpoint) -> str:
+    """Return the message of the ValueError that loading raises, one line that names the file."""
     with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
-        load_checkpoint(path, dataset, CPU)
+        load(path, dataset, CPU)
+    assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
@@ -52,32 +54,54 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     torch.save(content, path)
 
 
-def test_round_trip_gives_the_same_outputs(checkpoint, digits):
-    """A network that is saved and loaded gives bit for bit the same outputs, in evaluation mode."""
-    loaded, _ = load_checkpoint(checkpoint, digits, CPU)
-    original = make_model().eval()
+def to_format_1(content: dict[str, Any]) -> None:
+    """Turn a content into that of the first format, which knew wide residual networks alone."""
+    settings = content.pop("network")["wrn"]
+    del content["title"]
+    content["architecture"] = {
+        "depth": settings["depth"], "width": settings["width"], "classes": 10,
+        "channels": content.pop("channels"),
+    }  # fmt: skip
+    content["format"] = FORMAT_1
+
+
+@pytest.mark.parametrize("title", ["WRN-10-1", "resnet8"])
+def test_round_trip(tmp_path, digits, title):
+    """A network comes back bit for bit, in evaluation mode, with all that describes it."""
+    path = saved(tmp_path / "checkpoint.pt", digits, title)
+    loaded, content = load_checkpoint(path, digits, CPU)
+    original = make_model(title)[0]
     original.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = normalise(digits.test.images, digits.mean, digits.std)
     assert not loaded.training
-    assert loaded.architecture == original.architecture
     with torch.no_grad():
         torch.testing.assert_close(loaded(images), original(images), rtol=0, atol=0)
-    torch.testing.assert_close(loaded.state_dict(), original.state_dict(), rtol=0, atol=0)
+    state = content.pop("state")
+    torch.testing.assert_close(state, dict(original.state_dict()), rtol=0, atol=0)
+    assert content == {
+        "format": FORMAT,
+        "network": NETWORKS[title],
+        "title": title,
+        "channels": 1,
+        "mean": digits.mean,
+        "std": digits.std,
+        "class_names": digits.class_names,
+        "provenance": PROVENANCE,
+    }
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_round_trip_keeps_what_describes_the_network(checkpoint, digits):
-    """Normalisation, classes, architecture and provenance come back as they were given."""
-    _, content = load_checkpoint(checkpoint, digits, CPU)
-    assert content["mean"] == digits.mean
-    assert content["std"] == digits.std
-    assert content["class_names"] == digits.class_names
-    assert content["architecture"] == {"depth": 10, "width": 1, "classes": 10, "channels": 1}
-    assert content["provenance"] == PROVENANCE
-
-
-def test_saving_leaves_one_file(checkpoint):
-    """Beside the checkpoint no temporary file stays."""
-    assert [file.name for file in checkpoint.parent.iterdir()] == ["checkpoint.pt"]
+def test_checkpoints_of_format_1_are_read(checkpoint, digits):
+    """A checkpoint of the first format gives the same network and a content of the latest."""
+    model, content = load_checkpoint(checkpoint, digits, CPU)
+    rewrite(checkpoint, to_format_1)
+    old_model, old_content = load_checkpoint(checkpoint, digits, CPU)
+    torch.testing.assert_close(old_model.state_dict(), model.state_dict(), rtol=0, atol=0)
+    for each in (content, old_content):
+        del each["state"]
+    assert old_content == content
+    rewrite(checkpoint, lambda content: content["architecture"].update(padding_mode="reflect"))
+    assert read_checkpoint(checkpoint)[1]["title"] == "WRN-10-1 (reflect)"
 
 
 def test_missing_checkpoint_is_named(tmp_path, digits):
@@ -106,18 +130,13 @@ def test_planted_bare_pickle_is_not_run(checkpoint, digits, planted, marker, pro
     assert not marker.exists()
 
 
-def test_truncated_checkpoints_are_refused(checkpoint, digits):
-    """A checkpoint cut anywhere is refused as damaged."""
+def test_damaged_checkpoints_do_not_crash_the_reader(checkpoint, digits):
+    """Cut anywhere a checkpoint is refused; whichever byte is changed, it loads or is refused."""
     whole = checkpoint.read_bytes()
     lengths = {0, 1, 2, 100, 1000, *range(5000, len(whole), len(whole) // 40), len(whole) - 1}
     for length in sorted(lengths):
         checkpoint.write_bytes(whole[:length])
         assert "damaged" in refusal(checkpoint, digits)
-
-
-def test_damaged_checkpoints_do_not_crash_the_reader(checkpoint, digits):
-    """Whichever byte of the description is damaged, loading succeeds or raises ValueError."""
-    whole = checkpoint.read_bytes()
     for position in range(0, 4000, 23):
         damaged = bytearray(whole)
         damaged[position] ^= 0xFF
@@ -134,9 +153,7 @@ def npz_bytes() -> bytes:
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"hello world\n", b"epoch,loss\n1,2.3\n", b'{"seed": 0}\n', b"\x89PNG\r\n\x1a\n", npz_bytes()],
-    ids=["text", "csv", "json", "png", "npz"],
+    "content", [b"hello world\n", b"\x89PNG\r\n\x1a\n", npz_bytes()], ids=["text", "png", "npz"]
 )
 def test_other_files_are_refused(checkpoint, digits, content):
     """A file of another kind is refused."""
@@ -154,7 +171,7 @@ def test_other_content_is_refused(checkpoint, digits, content):
 
 
 @pytest.mark.parametrize(
-    "key", ["format", "architecture", "state", "mean", "std", "class_names", "provenance"]
+    "key", ["format", "network", "channels", "state", "mean", "std", "class_names", "provenance"]
 )
 def test_missing_keys_are_refused(checkpoint, digits, key):
     """A checkpoint that lacks one of its parts is refused."""
@@ -162,44 +179,90 @@ def test_missing_keys_are_refused(checkpoint, digits, key):
     refusal(checkpoint, digits)
 
 
-def test_other_number_of_classes_is_refused(checkpoint, digits):
-    """A network for other classes is refused with both numbers."""
-    other = replace(digits, class_names=["cat", "dog"])
-    message = refusal(checkpoint, other)
-    assert "trained for 10 classes (0, 1, 2, ...), but the data has 2 (cat, dog)" in message
-
-
-def test_other_names_of_classes_are_refused(checkpoint, digits):
-    """As many classes in another order are other classes."""
-    refusal(checkpoint, replace(digits, class_names=digits.class_names[::-1]))
-
-
-def test_other_channels_are_refused(checkpoint, digits):
-    """A network for grey images isn't given colours."""
-    images = digits.train.images.expand(-1, -1, -1, 3)
-    other = replace(digits, train=replace(digits.train, images=images))
-    assert "trained on 1 channels, but the data has 3" in refusal(checkpoint, other)
+@pytest.mark.parametrize(
+    ("key", "value", "fragment"),
+    [
+        ("mean", "text", "mean is 'text'; allowed: a list of 1 finite number(s)"),
+        ("mean", [float("nan")], "mean is [nan]"),
+        ("mean", [10**400], "mean is [1000"),
+        ("std", [0.0], "above 0"),
+        ("std", [float("inf")], "std is [inf]"),
+        ("std", [1.0, 2.0], "std is [1.0, 2.0]"),
+        ("channels", 1.0, "channels is 1.0"),
+        ("class_names", "0123456789", "class_names is '0123456789'"),
+        ("class_names", ["one"], "2 or more"),
+        ("provenance", [], "provenance is []"),
+        ("provenance", {"seed": torch.zeros(1)}, "JSON"),
+        ("state", [], "no map of names to tensors"),
+        ("network", {"wrm": {}}, "unknown key 'wrm'"),
+        ("network", {"wrn": {"depth": 11, "width": 1}}, "network.wrn.depth: found 11"),
+        ("network", {"wrn": {"depth": 10, "width": 1, "dropout": 1}}, "unknown key 'dropout'"),
+        ("network", {"wrn": 3}, "network.wrn: found 3; allowed: a map"),
+        ("network", {}, "names 0 families"),
+    ],
+)
+def test_description_is_checked(checkpoint, digits, key, value, fragment):
+    """A description of another type, number or range is refused by what it should be."""
+    rewrite(checkpoint, lambda content: content.update({key: value}))
+    assert fragment in refusal(checkpoint, digits)
 
 
 @pytest.mark.parametrize(
-    "architecture",
-    [{"width": 2}, {"depth": 16}, {"classes": 12}],
-    ids=["width", "depth", "classes"],
+    ("network", "fragment"),
+    [
+        ({"wrn": {"depth": 10, "width": 2}}, "(32, 16, 3, 3)"),
+        ({"wrn": {"depth": 16, "width": 1}}, "the file lacks groups.0.1.norm1.weight"),
+        ({"resnet": {"depth": 8}}, "the file lacks"),
+        ({"wrn": {"depth": 10, "width": 5000}}, "far larger"),
+        ({"wrn": {"depth": 10, "width": 10**6}}, "far larger"),
+        ({"wrn": {"depth": 10, "width": 10**30}}, "can't be built"),
+        ({"wrn": {"depth": 6 * 10**9 + 4, "width": 1}}, "far larger"),
+    ],
 )
-def test_weights_of_another_architecture_are_refused(checkpoint, digits, architecture):
-    """Weights that don't fit the stated architecture are refused."""
-    rewrite(checkpoint, lambda content: content["architecture"].update(architecture))
-    assert "weights don't fit its architecture" in refusal(checkpoint, digits)
+def test_weights_of_another_network_are_refused(checkpoint, digits, network, fragment):
+    """Weights that don't fit the stated network are named, however large that network would be."""
+    rewrite(checkpoint, lambda content: content.update(network=network))
+    said = refusal(checkpoint, digits)
+    assert "weights don't fit its network" in said
+    assert fragment in said
 
 
-@pytest.mark.parametrize("architecture", [{"depth": 11}, {"width": 0}, {"dropout": 1}])
-def test_impossible_architectures_are_refused(checkpoint, digits, architecture):
-    """An architecture that can't be built is refused by the name of the file."""
-    rewrite(checkpoint, lambda content: content["architecture"].update(architecture))
-    refusal(checkpoint, digits)
+@pytest.mark.parametrize(
+    ("change", "fragment"),
+    [
+        (lambda state: state.pop("stem.weight"), "the file lacks stem.weight"),
+        (lambda state: state.update(more=torch.zeros(1)), "doesn't, more"),
+        (lambda state: state["classifier.bias"].fill_(torch.nan), "classifier.bias holds NaN"),
+        (lambda state: state["norm.running_var"].fill_(torch.inf), "norm.running_var holds NaN"),
+        (
+            lambda state: state.update({"norm.bias": state["norm.bias"].to_sparse()}),
+            "weights don't fit",
+        ),
+        (
+            lambda state: state.update({"norm.bias": state["norm.bias"].to(torch.complex64)}),
+            "of another shape or type norm.bias",
+        ),
+    ],
+)
+def test_weights_are_checked(checkpoint, digits, change, fragment):
+    """Weights that are missing, too many, not finite or of another type are named."""
+    rewrite(checkpoint, lambda content: change(content["state"]))
+    assert fragment in refusal(checkpoint, digits)
 
 
-def test_missing_weights_are_refused(checkpoint, digits):
-    """A checkpoint that lacks one tensor is refused."""
-    rewrite(checkpoint, lambda content: content["state"].pop("stem.weight"))
-    assert "weights don't fit its architecture" in refusal(checkpoint, digits)
+def test_network_for_other_data_is_refused(checkpoint, digits):
+    """Other classes, in other order as well, and other channels are refused with both numbers."""
+    message = refusal(checkpoint, replace(digits, class_names=["cat", "dog"]))
+    assert "trained for 10 classes (0, 1, 2, ...), but the data has 2 (cat, dog)" in message
+    refusal(checkpoint, replace(digits, class_names=digits.class_names[::-1]))
+    images = digits.train.images.expand(-1, -1, -1, 3)
+    coloured = replace(digits, train=replace(digits.train, images=images))
+    assert "trained on 1 channels, but the data has 3" in refusal(checkpoint, coloured)
+
+
+def test_teacher_has_the_normalisation_of_the_data(checkpoint, digits):
+    """A teacher whose images were normalised otherwise is refused; another network is not."""
+    assert load_teacher(checkpoint, digits, CPU)[1]["provenance"] == PROVENANCE
+    other = replace(digits, std=[digits.std[0] + 1])
+    load_checkpoint(checkpoint, other, CPU)
+    assert "another mean or standard deviation" in refusal(checkpoint, other, load_teacher)

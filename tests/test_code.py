@@ -1,13 +1,21 @@
 """The digest of the code that a script runs: what changes it and what doesn't."""
 
+import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from distillation.code import code_digest, import_closure
+from distillation.record.digest import (
+    code_digest,
+    declaration_digest,
+    import_closure,
+    plugin_digest,
+    source_digest,
+)
 
 SCRIPTS = Path(__file__).parents[1] / "workflow" / "scripts"
 
@@ -42,7 +50,8 @@ class Thing:
     "library/indirect.py": "from library import direct\n\nVALUE = direct\n",
     "library/sibling.py": "NAME = 'sibling'\n",
     "library/lazy.py": "from beside import late as late\n",
-    "library/inner/__init__.py": "",
+    "library/inner/__init__.py": "if True:\n    from ..uncle import NAME as name\n",
+    "library/uncle.py": "NAME = 'uncle'\n",
     "library/inner/leaf.py": "from ..cousin import *\n",
     "library/cousin.py": "NAME = 'cousin'\n",
     "beside.py": "late = 1\n",
@@ -87,30 +96,20 @@ def test_closure_is_what_the_script_imports(script):
     assert {file.relative_to(script.parent).as_posix() for file in found} == set(TREE)
 
 
-@pytest.mark.parametrize("name", TREE)
-def test_new_code_changes_the_digest(script, name):
-    """A change of code in any imported file, packages included, changes the digest."""
+def test_code_of_the_closure_alone_changes_the_digest(script):
+    """A change of code in any imported file, packages included, changes the digest; no other."""
     before = code_digest(script)
-    with (script.parent / name).open("a") as file:
-        file.write("\nCHANGED = True\n")
-    assert code_digest(script) != before
-
-
-@pytest.mark.parametrize("name", UNRELATED)
-def test_unrelated_code_leaves_the_digest(script, name):
-    """A change of code that the script doesn't import leaves the digest as it is."""
-    before = code_digest(script)
-    (script.parent / name).write_text("CHANGED = True\n")
-    assert code_digest(script) == before
-    (script.parent / name).unlink()
-    assert code_digest(script) == before
+    for name in [*TREE, *UNRELATED]:
+        text = (script.parent / name).read_text()
+        (script.parent / name).write_text(f"{text}\nCHANGED = True\n")
+        assert (code_digest(script) == before) == (name in UNRELATED), name
+        (script.parent / name).write_text(text)
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         ("# A comment.", "# Another comment,\n    # of two lines."),
-        ("    # A comment.\n", ""),
         ('"""Say what the script does."""', '"""Say something else."""'),
         ('"""Say what the script does."""\n', ""),
         ('    """Say what main does."""\n', ""),
@@ -130,19 +129,17 @@ def test_comments_docstrings_and_layout_leave_the_digest(script, old, new):
 
 
 @pytest.mark.parametrize("text", ["", "VALUE = 1\n"])
-@pytest.mark.parametrize("comment", ['"""A new docstring."""\n', "# A new comment.\n", "\n\n"])
-def test_first_docstring_of_a_module_leaves_the_digest(tmp_path, text, comment):
-    """A first docstring or comment leaves the digest, in a module without code as well."""
-    assert digest_of(tmp_path, comment + text) == digest_of(tmp_path, text)
-
-
-def test_touch_and_line_ends_leave_the_digest(script):
-    """Neither a later modification time nor the line ends of Windows change the digest."""
-    before = code_digest(script)
+@pytest.mark.parametrize(
+    "added", ['"""A docstring."""\n', "# A comment.\n", "\n\n", "class Settings:\n    size = 1\n"]
+)
+def test_what_decides_nothing_leaves_the_digest(tmp_path, text, added):
+    """A first docstring, a comment or a declaration leaves the digest, in an empty module too."""
+    script = write_tree(tmp_path, {"script.py": added + text})
+    with_it = code_digest(script)
+    # Neither a later modification time nor the line ends of Windows change it.
+    script.write_bytes(text.replace("\n", "\r\n").encode())
     os.utime(script, (2_000_000_000, 2_000_000_000))
-    assert code_digest(script) == before
-    script.write_bytes(script.read_bytes().replace(b"\n", b"\r\n"))
-    assert code_digest(script) == before
+    assert code_digest(script) == with_it
 
 
 @pytest.mark.parametrize(
@@ -161,56 +158,6 @@ def test_small_changes_of_code_change_the_digest(script, old, new):
     """A default, condition, order, type of number, decorator or name changes the digest."""
     before = code_digest(script)
     edit(script, old, new)
-    assert code_digest(script) != before
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import library.fresh",
-        "import argparse, library.fresh as new",
-        "from library import fresh",
-        "from library import fresh as new",
-        "from library.fresh import NAME",
-        "from library.fresh import *",
-        "def later():\n    from library import fresh\n    return fresh",
-        "if True:\n    import library.fresh",
-        "class Thing:\n    from library.fresh import NAME",
-    ],
-)
-def test_newly_imported_module_is_covered(tmp_path, statement):
-    """A module is covered from its first import on, in whatever way it's imported."""
-    script = write_tree(tmp_path, {"script.py": f"{statement}\n", "library/__init__.py": ""})
-    without = code_digest(script)
-    write_tree(tmp_path, {"library/fresh.py": "NAME = 1\n"})
-    first = code_digest(script)
-    write_tree(tmp_path, {"library/fresh.py": "NAME = 2\n"})
-    assert len({without, first, code_digest(script)}) == 3
-
-
-@pytest.mark.parametrize(
-    ("file", "statement"),
-    [
-        ("library/module.py", "from . import fresh"),
-        ("library/module.py", "from .fresh import NAME"),
-        ("library/__init__.py", "from . import fresh"),
-        ("library/inner/module.py", "from .. import fresh"),
-        ("library/inner/module.py", "from ..fresh import NAME"),
-        ("library/inner/__init__.py", "from ..fresh import NAME"),
-    ],
-)
-def test_relative_imports_are_followed(tmp_path, file, statement):
-    """Modules that are imported relative to a package, or to the one above it, are covered."""
-    module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    files = {
-        "library/__init__.py": "",
-        "library/inner/__init__.py": "",
-        "library/fresh.py": "NAME = 1\n",
-        "script.py": f"import {module}\n",
-    }
-    script = write_tree(tmp_path, files | {file: f"{statement}\n"})
-    before = code_digest(script)
-    write_tree(tmp_path, {"library/fresh.py": "NAME = 2\n"})
     assert code_digest(script) != before
 
 
@@ -234,7 +181,7 @@ def test_digest_is_the_same_in_other_processes_and_places(script, tmp_path):
     """Process, hash seed, working directory and the tree's place don't change the digest."""
     copy = write_tree(tmp_path / "elsewhere", TREE)
     program = (
-        "import sys; from pathlib import Path; from distillation.code import code_digest; "
+        "import sys; from pathlib import Path; from distillation.record.digest import code_digest; "
         "print(code_digest(Path(sys.argv[1])), 'torch' in sys.modules)"
     )
     expected = code_digest(script)
@@ -257,31 +204,133 @@ def test_invalid_code_is_an_error(tmp_path):
         digest_of(tmp_path, "def main(:\n")
 
 
+PLUGIN = '''\
+"""A term."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from distillation import numerics
+from distillation.settings.base import TermSettings
+
+
+class Settings(TermSettings):
+    """What the term has."""
+
+    label: ClassVar[str] = "Toy"
+
+    power: float = Field(2, description="of the difference")
+
+
+class Term:
+    """The term."""
+
+    def forward(self, difference):
+        return numerics.at_least(difference) ** 2
+'''
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return a tree of two terms, a script that loads them by name, and what they import."""
+    library = {
+        "script.py": "from distillation.settings import plugins\nfrom distillation import terms\n",
+        "distillation/__init__.py": "",
+        "distillation/numerics.py": "at_least = float\n",
+        "distillation/settings/__init__.py": "",
+        "distillation/settings/base.py": "class TermSettings: ...\n",
+        "distillation/settings/plugins.py": "from distillation.settings import base\n",
+        "distillation/terms/__init__.py": "",
+        "distillation/terms/toy.py": PLUGIN,
+        "distillation/terms/other.py": PLUGIN,
+    }
+    write_tree(tmp_path, library)
+    return tmp_path
+
+
 @pytest.mark.parametrize(
-    ("name", "covered", "not_covered"),
+    ("file", "old", "new", "changed"),
     [
-        ("prepare_data", ["digits", "image_folder", "archives"], ["models", "training"]),
-        ("train_teacher", ["models", "training", "losses", "data"], ["image_folder", "results"]),
-        ("train_student", ["models", "training", "losses", "data"], ["image_folder", "results"]),
-        ("evaluate", ["models", "evaluation", "checkpoint"], ["losses", "training", "runs"]),
-        ("extract_attention", ["models", "losses", "checkpoint"], ["training", "runs"]),
-        ("export_model", ["models", "checkpoint"], ["losses", "training", "runs"]),
-        ("render_table", ["results", "files"], ["models", "losses", "training"]),
-        ("render_figures", ["results", "files"], ["models", "losses", "training"]),
+        ("terms/toy.py", "** 2", "** 3", {"toy"}),
+        ("terms/toy.py", "(2, descr", "(3, descr", {"declaration"}),
+        ("terms/toy.py", "of the difference", "of it", {"declaration"}),
+        ("terms/toy.py", '= "Toy"', '= "A toy"', {"declaration"}),
+        ("terms/toy.py", '    """The term."""\n\n', "", set()),
+        ("terms/other.py", "** 2", "** 3", {"other"}),
+        ("settings/base.py", "...", "x = 1", set()),
+        ("settings/plugins.py", "base", "base as b", set()),
+        ("numerics.py", "float", "int", {"toy", "other"}),
+        ("terms/__init__.py", "", "VALUE = 1\n", {"script"}),
     ],
 )
-def test_scripts_cover_what_decides_their_results(name, covered, not_covered):
-    """A script's closure holds the modules that it runs, and none of what only others run."""
-    files = import_closure(SCRIPTS / f"{name}.py", SCRIPTS)
-    found = {file.stem for file in files if file.parent.name == "distillation"}
-    assert SCRIPTS / f"{name}.py" in files
-    assert set(covered) <= found
-    assert not set(not_covered) & found
+def test_plugins_are_covered_by_their_use(root, file, old, new, changed):
+    """An edit changes the digests of just what runs it; a declaration has a digest of its own."""
+
+    def digests() -> dict[str, str]:
+        return {
+            "script": code_digest(root / "script.py"),
+            "toy": plugin_digest("terms", "toy", root),
+            "other": plugin_digest("terms", "other", root),
+            "declaration": declaration_digest("terms", "toy", root),
+        }
+
+    before = digests()
+    path = root / "distillation" / file
+    path.write_text(path.read_text().replace(old, new, 1))
+    after = digests()
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_plugins_of_the_project_have_digests():
+    """Each plug-in has a digest; without one of the name there is an error that names the file."""
+    found = {
+        plugin_digest(kind, path.stem)
+        for kind in ("terms", "networks", "formats", "metrics")
+        for path in (SCRIPTS / "distillation" / kind).glob("*.py")
+    }
+    assert len(found) >= 10
+    with pytest.raises(FileNotFoundError, match=r"terms/none\.py"):
+        plugin_digest("terms", "none")
+
+
+def test_a_source_is_known_by_its_content(tmp_path):
+    """A file's digest is its sha256; a folder's is of weights and description, not of the card."""
+    for name in ("model.safetensors", "network.json", "README.md"):
+        (tmp_path / name).write_text(name)
+    folder = source_digest(tmp_path)
+    (tmp_path / "README.md").write_text("another card")
+    assert source_digest(tmp_path) == folder
+    file = source_digest(tmp_path / "network.json")
+    assert file == hashlib.sha256(b"network.json").hexdigest()
+    (tmp_path / "network.json").write_text("another")
+    assert (
+        len({source_digest(tmp_path), folder, source_digest(tmp_path / "network.json"), file}) == 4
+    )
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        source_digest(tmp_path)
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in SCRIPTS.glob("*.py")), ids=str)
+def test_closures_of_scripts(script):
+    """No script's closure holds declarations or plug-ins; what draws tables holds no training."""
+    files = import_closure(SCRIPTS / f"{script}.py", SCRIPTS)
+    parts = {file.relative_to(SCRIPTS).as_posix() for file in files}
+    assert f"{script}.py" in parts
+    inner = {part.removeprefix("distillation/") for part in parts}
+    plugins = r"(settings/.*|(terms|networks|formats|metrics)/(?!__init__).*)"
+    assert not [part for part in inner if re.fullmatch(plugins, part)]
+    if script.startswith(("render", "compare", "publish")):
+        assert not [part for part in inner if part.startswith(("training/", "networks/"))]
+    if script.startswith("train"):
+        assert {"training/run.py", "training/loop.py", "record/checkpoint.py"} <= inner
+        assert not [part for part in inner if part.startswith(("reporting/", "measuring/att"))]
 
 
 @pytest.mark.parametrize("name", ["train_student", "render_table"])
 def test_everything_that_a_script_imports_is_covered(name):
-    """What Python itself loads from this project to run a script is in the script's closure."""
+    """What Python itself loads to run a script is in its closure, but for the declarations."""
     program = (
         f"import sys; sys.path[0] = {str(SCRIPTS)!r}; import {name}; "
         f"print(*(module.__file__ for module in list(sys.modules.values())"
@@ -291,5 +340,8 @@ def test_everything_that_a_script_imports_is_covered(name):
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     loaded = {Path(line) for line in done.stdout.splitlines()}
+    settings = SCRIPTS / "distillation/settings"
     assert SCRIPTS / f"{name}.py" in loaded
-    assert loaded <= import_closure(SCRIPTS / f"{name}.py", SCRIPTS)
+    assert {file for file in loaded if not file.is_relative_to(settings)} <= import_closure(
+        SCRIPTS / f"{name}.py", SCRIPTS
+    )

@@ -1,38 +1,54 @@
 """Comparisons of methods: what the numbers become, in rows and in words."""
 
 import math
-from argparse import Namespace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 
-from distillation.comparison import Comparison, Pair, compare, compare_seeds, describe, tabulate
+import compare_methods
+from distillation.reporting.comparison import Finding, Pair, compare, compare_seeds, tabulate
+from distillation.reporting.comparison_text import describe
+from distillation.reporting.metric import Metric
+from distillation.settings.reports import Comparison
+from made_up import TERMS, write_runs
+from shell import ROOT
 
-SETTINGS = Namespace(confidence=0.95, power=0.8, resamples=500, bootstrap_seed=0)
+SETTINGS = Comparison(resamples=500)
+ACCURACY = Metric("top1_accuracy", "Test accuracy", "%", 2, True)
+LABELS = {"at_kd": "AT+KD", "kd": "KD", "baseline": "Baseline"}
 IMAGES = 400
+OUTPUTS = {
+    "comparison": "csv", "seeds": "csv", "fidelity": "csv", "markdown": "md", "page": "html",
+    "figure": "png", "figure-svg": "svg",
+}  # fmt: skip
 
 
 def a_pair(method: str, reference: str, differences: list[int]) -> Pair:
     """Return a pair that in seed number i is right on that many more of 400 images."""
-    reference_right = np.zeros((len(differences), IMAGES), dtype=bool)
-    reference_right[:, :200] = True
+    reference_right = np.zeros((len(differences), IMAGES))
+    reference_right[:, :200] = 100
     method_right = reference_right.copy()
     for seed, more in enumerate(differences):
         # It gains 10 images more than that, and loses 10.
-        method_right[seed, :10] = False
-        method_right[seed, 200 : 210 + more] = True
-    return Pair(method, reference, list(range(len(differences))), method_right, reference_right)
+        method_right[seed, :10] = 0
+        method_right[seed, 200 : 210 + more] = 100
+    values = (method_right.mean(axis=1), reference_right.mean(axis=1))
+    seeds = list(range(len(differences)))
+    return Pair(method, reference, seeds, values, (method_right, reference_right))
 
 
-def row(**changes: object) -> Comparison:
+def row(**changes: object) -> Finding:
     """Return a comparison of five seeds that found a difference."""
     values = {
         "method": "at_kd", "reference": "baseline", "seeds": 5, "difference": 0.41, "low": 0.12,
         "high": 0.70, "p_value": 0.01, "p_holm": 0.03, "detectable": 0.35, "images_low": 0.1,
         "images_high": 0.8, "verdict": "above",
     }  # fmt: skip
-    return Comparison(**(values | changes))  # type: ignore[arg-type]
+    return Finding(**(values | changes))  # type: ignore[arg-type]
 
 
 def test_numbers_of_a_pair() -> None:
@@ -63,8 +79,8 @@ def test_holm_is_over_all_pairs() -> None:
 def test_seeds_are_compared_one_by_one() -> None:
     """Each seed has the images that one method alone is right on, and McNemar's test of them."""
     table = compare_seeds([a_pair("kd", "baseline", [4, 20])])
-    assert table["only_method_correct"].tolist() == [14, 30]
-    assert table["only_reference_correct"].tolist() == [10, 10]
+    assert table["method_above"].tolist() == [14, 30]
+    assert table["reference_above"].tolist() == [10, 10]
     assert table["difference"].tolist() == pytest.approx([1, 5])
     expected = [scipy.stats.binomtest(10, 24).pvalue, scipy.stats.binomtest(10, 40).pvalue]
     assert table["mcnemar_p_value"].tolist() == pytest.approx(expected)
@@ -73,8 +89,47 @@ def test_seeds_are_compared_one_by_one() -> None:
 def test_no_pairs() -> None:
     """Where nothing is compared the tables have their columns and no row."""
     assert compare([], SETTINGS) == []
-    assert list(tabulate([])) == list(tabulate([row()]))
+    assert list(tabulate([], [])) == list(tabulate([row()], ["words"]))
     assert list(compare_seeds([])) == list(compare_seeds([a_pair("kd", "at", [1])]))
+
+
+@pytest.mark.parametrize(
+    ("metric", "images", "tested"),
+    [
+        ("top1_accuracy", True, True),
+        ("cross_entropy", True, False),
+        ("expected_calibration_error", False, False),
+    ],
+)
+def test_any_metric(tmp_path: Path, metric: str, images: bool, tested: bool) -> None:
+    """A metric is compared over images where each has a value, by McNemar's test if one of two."""
+    outputs = {name: tmp_path / f"{name}.{suffix}" for name, suffix in OUTPUTS.items()}
+    compare_methods.main(
+        [
+            *write_runs(tmp_path / "runs", TERMS, "predictions.npz", held_out=True),
+            *("--pair", "kd", "baseline", "--metric", metric, "--resamples", "100", "--dpi", "50"),
+            *("--style", str(ROOT / "workflow/scripts/figures.mplstyle")),
+            *(text for name, file in outputs.items() for text in (f"--{name}", str(file))),
+        ]
+    )
+    [found] = pd.read_csv(outputs["comparison"]).to_dict("records")
+    assert math.isnan(found["images_low"]) != images
+    assert pd.read_csv(outputs["seeds"])["mcnemar_p_value"].notna().all() == tested
+    text = outputs["markdown"].read_text()
+    assert ("McNemar" in text) == tested
+    assert found["sentence"] in text
+    assert "KD is not distinguishable from the baseline" in text
+    assert "held-out images" in text
+    assert "test images" not in text
+    fidelity = pd.read_csv(outputs["fidelity"])
+    assert fidelity["method"].tolist() == ["baseline", "kd", "at"]
+    assert set(fidelity["measure"]) == {"teacher_agreement"}
+
+
+def change_one_seed(**more: Any) -> dict[str, Any]:
+    """Return the changes of a comparison of one seed."""
+    nothing = dict.fromkeys(("low", "high", "p_value", "p_holm", "detectable"), math.nan)
+    return {"seeds": 1, "verdict": "one_seed", **nothing, **more}
 
 
 @pytest.mark.parametrize(
@@ -104,14 +159,18 @@ def test_no_pairs() -> None:
             "20 % of such experiments",
         ),
         (
-            {"seeds": 1, "low": math.nan, "high": math.nan, "p_value": math.nan,
-             "p_holm": math.nan, "detectable": math.nan, "verdict": "one_seed"},
+            change_one_seed(),
             "With one seed nothing can be said about other seeds: in this one the difference "
             "between AT+KD and the baseline is 0.41 points; on the test images alone its 95 % "
             "interval is 0.10 to 0.80",
+        ),
+        (
+            change_one_seed(images_low=math.nan, images_high=math.nan),
+            "With one seed nothing can be said about other seeds: in this one the difference "
+            "between AT+KD and the baseline is 0.41 points",
         ),
     ],
 )  # fmt: skip
 def test_verdict_in_words(changes: dict[str, object], sentence: str) -> None:
     """Each verdict is said in one sentence, with its numbers and what they can't show."""
-    assert describe(row(**changes), 4, 0.95, 0.8) == sentence
+    assert describe(row(**changes), ACCURACY, SETTINGS, LABELS, 4) == sentence

@@ -14,11 +14,11 @@ import yaml
 from snakemake.utils import update_config
 
 import render_figures
-from distillation.engine import Precision
-from distillation.image_folder import Fit
-from distillation.losses import ATMode, Collapse, KLReduction
-from distillation.models import GammaInit
-from distillation.training import BetaSchedule, Schedule
+from distillation.formats.image_folder import Fit
+from distillation.networks.wrn import GammaInit
+from distillation.terms.losses import ATMode, Collapse, KLReduction
+from distillation.training.loop import BetaSchedule, Schedule
+from distillation.training.precision import Precision
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "config.yaml"

@@ -1,35 +1,47 @@
 """Cluttered digits: where they come from, where they lie, and what doesn't fit."""
 
-from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from distillation.digits import MASK_LEVEL, Construction, enlarge, make_digits
+from distillation.formats.digits import MASK_LEVEL, Settings, enlarge, read
+from distillation.settings.base import SettingsError, checked
 
 # Every image is a source digit itself: nothing is enlarged, moved or covered.
-PLAIN = Construction(
-    image_size=8,
-    digit_size=8,
-    clutter_pieces=0,
-    clutter_size=8,
-    train_placements=1,
-    test_placements=1,
-    test_fraction=0.3,
-    seed=0,
-)
-CLUTTERED = replace(
-    PLAIN,
-    image_size=24,
-    digit_size=12,
-    clutter_pieces=4,
-    clutter_size=6,
-    train_placements=2,
-    test_fraction=0.6,
-)
+PLAIN = {
+    "image_size": 8,
+    "digit_size": 8,
+    "clutter_pieces": 0,
+    "clutter_size": 8,
+    "train_placements": 1,
+    "test_placements": 1,
+    "test_fraction": 0.3,
+    "seed": 0,
+}
+CLUTTERED = PLAIN | {
+    "image_size": 24,
+    "digit_size": 12,
+    "clutter_pieces": 4,
+    "clutter_size": 6,
+    "train_placements": 2,
+    "test_fraction": 0.6,
+}
 SPLITS = ("train", "test")
+
+
+def make(settings: dict[str, Any], **changes: Any) -> dict[str, np.ndarray]:
+    """Return the arrays of settings, some of them changed."""
+    return read(checked(Settings, settings | changes), Path(), 1)
+
+
+@pytest.fixture(scope="module")
+def cluttered() -> dict[str, np.ndarray]:
+    """Return the arrays of digits among clutter."""
+    return make(CLUTTERED)
 
 
 def source_digits() -> np.ndarray:
@@ -46,9 +58,9 @@ def sources_of(images: np.ndarray) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_splits_share_no_source_digit(seed):
+def test_splits_share_no_source_digit(seed: int) -> None:
     """Each of the 1,797 handwritten digits is in one split, and only there, with its label."""
-    arrays = make_digits(replace(PLAIN, seed=seed))
+    arrays = make(PLAIN, seed=seed)
     train, test = (sources_of(arrays[f"{split}_images"]) for split in SPLITS)
     assert sorted(train + test) == list(range(1797))
     labels = np.asarray(load_digits(return_X_y=True)[1])
@@ -56,11 +68,11 @@ def test_splits_share_no_source_digit(seed):
     np.testing.assert_array_equal(arrays["test_labels"], labels[test])
 
 
-def test_clutter_comes_from_the_same_split():
+def test_clutter_comes_from_the_same_split() -> None:
     """Pieces are those of other digits of an image's own split."""
-    plain = make_digits(replace(PLAIN, test_fraction=0.5))
+    plain = make(PLAIN, test_fraction=0.5)
     # A piece as large as a whole digit on a canvas of that size covers it in place.
-    covered = make_digits(replace(PLAIN, test_fraction=0.5, clutter_pieces=1))
+    covered = make(PLAIN, test_fraction=0.5, clutter_pieces=1)
     for split in SPLITS:
         digits = plain[f"{split}_images"]
         for number in range(200):
@@ -73,71 +85,63 @@ def test_clutter_comes_from_the_same_split():
 @pytest.mark.parametrize(
     ("fraction", "train", "test"), [(0.3, 1257, 540), (0.8, 359, 1438), (0.95, 89, 1708)]
 )
-def test_counts_follow_fraction_and_placements(fraction, train, test):
+def test_counts_follow_fraction_and_placements(fraction: float, train: int, test: int) -> None:
     """Each digit is placed as often as asked, and classes keep their shares in both splits."""
-    construction = replace(PLAIN, test_fraction=fraction, train_placements=3, test_placements=2)
-    arrays = make_digits(construction)
-    assert len(arrays["train_images"]) == 3 * train
-    assert len(arrays["test_images"]) == 2 * test
+    changes = {"test_fraction": fraction, "train_placements": 3, "test_placements": 2}
+    arrays = make(PLAIN, **changes)
     whole = np.bincount(np.asarray(load_digits(return_X_y=True)[1])) / 1797
-    for split, count in (("train", train), ("test", test)):
-        shares = np.bincount(arrays[f"{split}_labels"], minlength=10) / len(
-            arrays[f"{split}_labels"]
-        )
-        np.testing.assert_allclose(shares, whole, atol=1.01 / count)
+    for split, count, placements in (("train", train, 3), ("test", test, 2)):
+        labels = arrays[f"{split}_labels"]
+        assert len(labels) == len(arrays[f"{split}_images"]) == placements * count
+        np.testing.assert_allclose(np.bincount(labels) / len(labels), whole, atol=1.01 / count)
+    # Estimates count before digits are split by whole numbers.
+    sizes = checked(Settings, PLAIN | changes).sizes()
+    assert abs(sizes.train - 3 * train) <= 3
+    assert abs(sizes.test - 2 * test) <= 3
 
 
-@pytest.mark.parametrize("construction", [PLAIN, CLUTTERED])
-def test_shapes_and_types(construction):
+def test_shapes_and_types(cluttered: dict[str, np.ndarray]) -> None:
     """Images are uint8 (N, S, S, 1), labels int64, masks booleans (N, S, S), classes 0 to 9."""
-    arrays = make_digits(construction)
-    size = construction.image_size
-    assert set(arrays) == {"class_names"} | {
-        f"{split}_{name}" for split in SPLITS for name in ("images", "labels", "masks")
-    }
-    assert arrays["class_names"].tolist() == [str(digit) for digit in range(10)]
+    kinds = {"images": (np.uint8, (24, 24, 1)), "masks": (np.bool_, (24, 24))}
+    kinds["labels"] = (np.int64, ())
+    expected = {f"{split}_{kind}": kinds[kind] for split in SPLITS for kind in kinds}
+    assert {*cluttered} == {*expected, "class_names"}
+    for name, kind in expected.items():
+        assert (cluttered[name].dtype, cluttered[name].shape[1:]) == kind
+    assert cluttered["class_names"].tolist() == [str(digit) for digit in range(10)]
+
+
+def test_same_settings_same_arrays(cluttered: dict[str, np.ndarray]) -> None:
+    """The same settings give the same arrays each time, and another seed gives others."""
+    for name, array in make(CLUTTERED).items():
+        np.testing.assert_array_equal(array, cluttered[name])
+    first, other = (make(PLAIN, seed=seed)["train_images"] for seed in (0, 1))
+    assert not np.array_equal(first, other)
+
+
+def test_masks_are_the_digit(cluttered: dict[str, np.ndarray]) -> None:
+    """A mask is the digit's own bright pixels, all that it has; clutter is bright beside it."""
+    plain = make(PLAIN, test_fraction=0.6, train_placements=2)
+    lone = make(CLUTTERED, clutter_pieces=0)
     for split in SPLITS:
-        count = len(arrays[f"{split}_labels"])
-        assert arrays[f"{split}_images"].shape == (count, size, size, 1)
-        assert arrays[f"{split}_images"].dtype == np.uint8
-        assert arrays[f"{split}_masks"].shape == (count, size, size)
-        assert arrays[f"{split}_masks"].dtype == np.bool_
-        assert arrays[f"{split}_labels"].dtype == np.int64
-
-
-def test_same_construction_same_arrays():
-    """One construction gives the same arrays each time, and another seed gives others."""
-    first, second = make_digits(CLUTTERED), make_digits(CLUTTERED)
-    other = make_digits(replace(CLUTTERED, seed=1))
-    for name, array in first.items():
-        np.testing.assert_array_equal(array, second[name])
-    assert not np.array_equal(first["train_images"], other["train_images"])
-
-
-def test_masks_are_the_digit():
-    """A mask is the digit's own bright pixels, as many as it has and all of them bright."""
-    lone = replace(CLUTTERED, clutter_pieces=0)
-    plain = make_digits(replace(PLAIN, test_fraction=0.6, train_placements=2))
-    for construction in (lone, CLUTTERED):
-        arrays = make_digits(construction)
-        for split in SPLITS:
-            images, masks = arrays[f"{split}_images"][..., 0], arrays[f"{split}_masks"]
-            sources = source_digits()[sources_of(plain[f"{split}_images"])]
-            enlarged = [
-                np.asarray(Image.fromarray(digit).resize((12, 12), Image.Resampling.BICUBIC))
-                for digit in sources
-            ]
-            expected = [np.count_nonzero(digit > MASK_LEVEL) for digit in enlarged]
+        sources = source_digits()[sources_of(plain[f"{split}_images"])]
+        enlarged = [
+            np.asarray(Image.fromarray(digit).resize((12, 12), Image.Resampling.BICUBIC))
+            for digit in sources
+        ]
+        expected = [np.count_nonzero(digit > MASK_LEVEL) for digit in enlarged]
+        for arrays in (lone, cluttered):
+            bright, masks = arrays[f"{split}_images"][..., 0] > MASK_LEVEL, arrays[f"{split}_masks"]
             assert masks.sum(axis=(1, 2)).tolist() == expected
-            assert (images[masks] > MASK_LEVEL).all()
-            if construction == lone:
-                np.testing.assert_array_equal(masks, images > MASK_LEVEL)
+            assert bright[masks].all()
+            beside = (bright & ~masks).any(axis=(1, 2)).mean()
+            assert beside > 0.95 if arrays is cluttered else beside == 0
 
 
-def test_digits_lie_everywhere():
+def test_digits_lie_everywhere() -> None:
     """Every place inside the canvas is taken, each about equally often."""
-    plain = make_digits(PLAIN)["train_images"][..., 0]
-    canvases = make_digits(replace(PLAIN, image_size=12))["train_images"][..., 0]
+    plain = make(PLAIN)["train_images"][..., 0]
+    canvases = make(PLAIN, image_size=12)["train_images"][..., 0]
     places = [
         (row, column)
         for digit, canvas in zip(plain, canvases, strict=True)
@@ -151,36 +155,25 @@ def test_digits_lie_everywhere():
     assert max(abs(count - expected) for count in counts) < 5 * expected**0.5
 
 
-def test_clutter_adds_light_outside_the_digit():
-    """Pieces of other digits lie where the digit itself does not."""
-    arrays = make_digits(CLUTTERED)
-    images, masks = arrays["test_images"][..., 0], arrays["test_masks"]
-    outside = ((images > MASK_LEVEL) & ~masks).any(axis=(1, 2))
-    assert outside.mean() > 0.95
-
-
-def test_enlarging_by_one_changes_nothing():
-    """A digit of 8 pixels keeps its levels, from 0 to 16, as 0 to 255."""
+@pytest.mark.parametrize("size", [8, 16, 28])
+def test_enlarging_keeps_the_full_scale(size: int) -> None:
+    """An enlarged full square is as bright as before, an empty one as dark; 8 pixels stay."""
+    assert (enlarge(np.full((8, 8), 16), size) == 255).all()
+    assert not enlarge(np.zeros((8, 8)), size).any()
     image = np.arange(64).reshape(8, 8) % 17
     np.testing.assert_array_equal(enlarge(image, 8), np.rint(image * 255 / 16))
-
-
-@pytest.mark.parametrize("size", [8, 16, 28])
-def test_enlarging_keeps_the_full_scale(size):
-    """An enlarged full square is as bright and an empty one as dark as before."""
-    assert (enlarge(np.full((8, 8), 16), size) == 255).all()
-    assert (enlarge(np.zeros((8, 8)), size) == 0).all()
-    assert enlarge(np.zeros((8, 8)), size).shape == (size, size)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"digit_size": 9}, "digit_size is 9; allowed: at most image_size, 8"),
-        ({"clutter_size": 9}, "clutter_size is 9; allowed: at most digit_size, 8"),
+        ({"digit_size": 9}, "digits: digit_size is 9; allowed: at most image_size, 8"),
+        ({"clutter_size": 9}, "digits: clutter_size is 9; allowed: at most digit_size, 8"),
+        # A digit stands in several images: they would stand on both sides.
+        ({"validation_fraction": 0.1}, "digits: unknown key 'validation_fraction'; did you mean"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(changes, message):
-    """A digit larger than its canvas, or a piece larger than a digit, raises an error."""
-    with pytest.raises(ValueError, match=message):
-        make_digits(replace(PLAIN, **changes))
+def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
+    """A digit must fit on its canvas, a piece into a digit, and no images can be held out."""
+    with pytest.raises(SettingsError, match=message):
+        checked(Settings, PLAIN | changes, "digits")

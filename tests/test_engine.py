@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distillation import engine
-from distillation.engine import PLAIN, Engine, Networks, bfloat16_ratio, pick_engine
-from distillation.losses import attention_transfer, knowledge_distillation
-from distillation.models import WideResNet, initialise
+from distillation.networks.wrn import WideResNet, initialise
+from distillation.terms.losses import attention_transfer, knowledge_distillation
+from distillation.training import precision as engine
+from distillation.training.precision import PLAIN, Engine, Networks, bfloat16_ratio, pick_engine
 
 CPU = torch.device("cpu")
 SHORT, LONG = 1e9, 1e16

@@ -10,8 +10,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from distillation.code import import_closure, imported_names
-from distillation.provenance import PACKAGES
+from distillation.record.digest import import_closure, imported_names
+from distillation.record.provenance import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow/scripts"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from distillation.files import replacing, replacing_folder
+from distillation.record.files import replacing, replacing_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -34,21 +34,14 @@ def write_half_folder(folder: Path, error: type[BaseException]) -> None:
 
 
 def test_file_is_replaced_when_the_block_succeeds(tmp_path):
-    """New content takes the place of the old, and no temporary file stays."""
-    file = tmp_path / "table.csv"
-    file.write_text("old")
-    with replacing(file) as temporary:
-        temporary.write_text("new")
-        assert file.read_text() == "old"
-    assert file.read_text() == "new"
-    assert names(tmp_path) == ["table.csv"]
-
-
-def test_folders_of_a_file_are_made(tmp_path):
-    """A file's folders are made where there are none."""
-    with replacing(tmp_path / "a" / "b" / "table.csv") as temporary:
-        temporary.write_text("new")
-    assert (tmp_path / "a" / "b" / "table.csv").read_text() == "new"
+    """New content takes the place of the old, in folders that are made; no other file stays."""
+    file = tmp_path / "a" / "b" / "table.csv"
+    for old, new in ((None, "first"), ("first", "second")):
+        with replacing(file) as temporary:
+            temporary.write_text(new)
+            assert (file.read_text() if file.exists() else None) == old
+        assert file.read_text() == new
+        assert names(file.parent) == ["table.csv"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -97,23 +90,15 @@ def test_two_files_are_replaced_at_once(tmp_path):
 
 
 def test_folder_is_replaced_when_the_block_succeeds(tmp_path):
-    """The new folder takes the place of the old one, none of whose files stays."""
+    """The new folder, made with its parents, takes the place of an old one with all its files."""
     folder = tmp_path / "a" / "events"
-    folder.mkdir(parents=True)
-    (folder / "old").write_text("old")
+    with replacing_folder(folder) as temporary:
+        (temporary / "old").write_text("old")
     with replacing_folder(folder) as temporary:
         (temporary / "new").write_text("new")
         assert names(folder) == ["old"]
     assert names(folder) == ["new"]
     assert names(tmp_path / "a") == ["events"]
-
-
-def test_folder_is_made_where_there_is_none(tmp_path):
-    """A new folder appears with its parents, empty if nothing was written."""
-    with replacing_folder(tmp_path / "a" / "events"):
-        pass
-    assert names(tmp_path / "a") == ["events"]
-    assert names(tmp_path / "a" / "events") == []
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -2,13 +2,17 @@
 
 import itertools
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from distillation.image_folder import fit_image, read_image, read_image_folder
+from distillation.formats.image_folder import PART, Settings, read, read_image
+from distillation.record.folder_digest import folder_digest
+from distillation.settings.base import Sizes, checked
 
 
 def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
@@ -29,6 +33,17 @@ def plain(level: int, size: int = 8) -> np.ndarray:
     return np.full((size, size, 3), level, dtype=np.uint8)
 
 
+def settings_of(source: Path, **changes: Any) -> Settings:
+    """Return the settings of a folder, some of them changed."""
+    settings = {"source": str(source), "image_size": 8, "channels": 1, "fit": "crop"}
+    return checked(Settings, settings | changes)
+
+
+def arrays_of(source: Path, **changes: Any) -> dict[str, np.ndarray]:
+    """Return the arrays of a folder."""
+    return read(settings_of(source, **changes), Path(), 1)
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """Return a folder of two classes whose grey levels tell split, class and image apart."""
@@ -40,9 +55,9 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def test_classes_are_sorted_and_images_in_order(source):
+def test_classes_are_sorted_and_images_in_order(source: Path) -> None:
     """Classes are numbered by name, and images come by class, then by file name."""
-    arrays = read_image_folder(str(source), 8, 1, "crop")
+    arrays = arrays_of(source)
     assert arrays["class_names"].tolist() == ["cat", "dog"]
     assert arrays["train_labels"].tolist() == [0, 0, 0, 1, 1, 1]
     assert arrays["test_labels"].tolist() == [0, 0, 1, 1]
@@ -51,25 +66,25 @@ def test_classes_are_sorted_and_images_in_order(source):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_shapes_and_types(source, channels):
+def test_shapes_and_types(source: Path, channels: int) -> None:
     """Images are uint8 (N, S, S, C) and labels int64 (N,), whatever the files' sizes."""
     save(source / "train" / "cat" / "wide.jpg", noise(10, 30))
     save(source / "train" / "cat" / "tall.jpeg", noise(30, 10))
-    arrays = read_image_folder(str(source), 16, channels, "crop")
+    arrays = arrays_of(source, image_size=16, channels=channels)
     assert arrays["train_images"].shape == (8, 16, 16, channels)
     assert arrays["train_images"].dtype == np.uint8
     assert arrays["train_labels"].shape == (8,)
     assert arrays["train_labels"].dtype == np.int64
 
 
-def test_other_and_hidden_entries_do_not_count(source):
+def test_other_and_hidden_entries_do_not_count(source: Path) -> None:
     """Files of other kinds and hidden ones are passed over; suffixes may be in capitals."""
     (source / "train" / "cat" / "notes.txt").write_text("no image")
     (source / "train" / "cat" / "._0.png").write_text("what macOS leaves beside 0.png")
     (source / "train" / ".cache").mkdir()
     (source / "train" / "readme.md").write_text("no class")
     save(source / "train" / "cat" / "3.PNG", plain(200))
-    arrays = read_image_folder(str(source), 8, 1, "crop")
+    arrays = arrays_of(source)
     assert arrays["class_names"].tolist() == ["cat", "dog"]
     assert arrays["train_images"][:4, 0, 0, 0].tolist() == [40, 50, 60, 200]
 
@@ -77,7 +92,7 @@ def test_other_and_hidden_entries_do_not_count(source):
 @pytest.mark.parametrize(
     ("orientation", "turns"), [(1, 0), (8, 1), (3, 2), (6, 3)]
 )  # EXIF 2.32, tag 274, by the quarters to the left that make it upright
-def test_photos_are_upright(tmp_path, orientation, turns):
+def test_photos_are_upright(tmp_path: Path, orientation: int, turns: int) -> None:
     """A camera that was held sideways says so in its file, and the image is turned."""
     pixels = noise(9, 9)
     exif = Image.Exif()
@@ -87,18 +102,11 @@ def test_photos_are_upright(tmp_path, orientation, turns):
     np.testing.assert_array_equal(found, np.rot90(pixels, turns))
 
 
-@pytest.mark.parametrize("fit", ["crop", "pad"])
-def test_images_of_the_right_size_keep_their_pixels(tmp_path, fit):
-    """A square PNG of the asked size is read pixel for pixel."""
-    pixels = noise(9, 9)
-    file = save(tmp_path / "image.png", pixels)
-    np.testing.assert_array_equal(read_image(file, 9, 3, fit), pixels)
-
-
 @pytest.mark.parametrize(
-    ("height", "width", "top", "left"), [(9, 15, 0, 3), (15, 9, 3, 0), (9, 12, 0, 1), (10, 9, 0, 0)]
+    ("height", "width", "top", "left"),
+    [(9, 9, 0, 0), (9, 15, 0, 3), (15, 9, 3, 0), (9, 12, 0, 1), (10, 9, 0, 0)],
 )
-def test_crop_cuts_the_centre(tmp_path, height, width, top, left):
+def test_crop_cuts_the_centre(tmp_path: Path, height: int, width: int, top: int, left: int) -> None:
     """An image whose shorter side has the asked size is cut to its centre, not scaled."""
     pixels = noise(height, width)
     file = save(tmp_path / "image.png", pixels)
@@ -107,7 +115,7 @@ def test_crop_cuts_the_centre(tmp_path, height, width, top, left):
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 40), (40, 20), (6, 14), (8, 1000)])
-def test_crop_scales_the_shorter_side(tmp_path, height, width):
+def test_crop_scales_the_shorter_side(tmp_path: Path, height: int, width: int) -> None:
     """Other images are scaled until the shorter side fits: the middle stays in the middle."""
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     pixels[: height // 2, :, 0] = 255
@@ -119,7 +127,7 @@ def test_crop_scales_the_shorter_side(tmp_path, height, width):
     assert found[:, 12:, 1].max() < 5
 
 
-def test_scaling_down_averages(tmp_path):
+def test_scaling_down_averages(tmp_path: Path) -> None:
     """Shrinking is antialiased: a fine chequerboard becomes an even grey."""
     pixels = np.indices((64, 64)).sum(axis=0) % 2 * 255
     file = save(tmp_path / "image.png", pixels.astype(np.uint8)[..., None])
@@ -128,7 +136,7 @@ def test_scaling_down_averages(tmp_path):
 
 
 @pytest.mark.parametrize(("height", "width"), [(6, 6), (3, 8), (9, 10), (1, 1), (10, 10)])
-def test_pad_centres_on_black(tmp_path, height, width):
+def test_pad_centres_on_black(tmp_path: Path, height: int, width: int) -> None:
     """Padding keeps every pixel and puts the image in the middle of black."""
     pixels = noise(height, width)
     found = read_image(save(tmp_path / "image.png", pixels), 10, 3, "pad")
@@ -139,7 +147,7 @@ def test_pad_centres_on_black(tmp_path, height, width):
 
 
 @pytest.mark.parametrize(("height", "width"), [(11, 10), (4, 11), (300, 300)])
-def test_pad_refuses_larger_images(tmp_path, height, width):
+def test_pad_refuses_larger_images(tmp_path: Path, height: int, width: int) -> None:
     """An image that is to be padded but is too large is refused by name and size."""
     file = save(tmp_path / "image.png", noise(height, width))
     message = f"{file}: the image has {width} x {height} pixels; fit: pad allows at most 10"
@@ -147,31 +155,17 @@ def test_pad_refuses_larger_images(tmp_path, height, width):
         read_image(file, 10, 3, "pad")
 
 
-def test_grey_is_luminance(tmp_path):
-    """One channel reads colours as luminance (ITU-R 601-2)."""
+def test_channels_are_converted(tmp_path: Path) -> None:
+    """One channel reads colours as luminance (ITU-R 601-2); three repeat a grey image."""
     pixels = noise(8, 8)
     found = read_image(save(tmp_path / "image.png", pixels), 8, 1, "crop")[..., 0]
-    expected = pixels @ [0.299, 0.587, 0.114]
-    np.testing.assert_allclose(found, expected, atol=1)
-
-
-def test_three_channels_repeat_grey(tmp_path):
-    """Three channels read a grey image as three equal ones."""
-    pixels = noise(8, 8, 1)
-    found = read_image(save(tmp_path / "image.png", pixels), 8, 3, "crop")
-    np.testing.assert_array_equal(found, pixels.repeat(3, axis=2))
-
-
-def test_jpeg_is_read(tmp_path):
-    """A JPEG image is read up to its compression."""
-    pixels = np.asarray(Image.fromarray(noise(3, 3)).resize((24, 24), Image.Resampling.BICUBIC))
-    Image.fromarray(pixels).save(tmp_path / "image.jpg", quality=95, subsampling=0)
-    found = read_image(tmp_path / "image.jpg", 24, 3, "crop").astype(int)
-    assert abs(found - pixels).mean() < 3
+    np.testing.assert_allclose(found, pixels @ [0.299, 0.587, 0.114], atol=1)
+    grey = save(tmp_path / "grey.png", noise(8, 8, 1))
+    np.testing.assert_array_equal(read_image(grey, 8, 3, "crop"), noise(8, 8, 1).repeat(3, axis=2))
 
 
 @pytest.mark.parametrize("transparency", [None, 3, bytes([0, 100, 255])], ids=repr)
-def test_palette_images_are_read(tmp_path, transparency):
+def test_palette_images_are_read(tmp_path: Path, transparency: Any) -> None:
     """A PNG with a palette is read as the colours that it shows, transparent ones included."""
     image = Image.fromarray(noise(8, 8)).quantize(16)
     options = {} if transparency is None else {"transparency": transparency}
@@ -182,7 +176,7 @@ def test_palette_images_are_read(tmp_path, transparency):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "1", "CMYK"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_other_modes_are_read(tmp_path, mode, channels):
+def test_other_modes_are_read(tmp_path: Path, mode: str, channels: int) -> None:
     """Opaque images with an alpha channel, of black and white or of four inks are read."""
     image = Image.fromarray(noise(8, 8)).convert(mode)
     file = tmp_path / ("image.jpg" if mode == "CMYK" else "image.png")
@@ -196,7 +190,7 @@ def test_other_modes_are_read(tmp_path, mode, channels):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_sixteen_bits_keep_their_scale(tmp_path, channels):
+def test_sixteen_bits_keep_their_scale(tmp_path: Path, channels: int) -> None:
     """A grey PNG of 16 bits is read at its brightness: 65,535 is white, the half of it grey."""
     levels = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
     found = read_image(save(tmp_path / "image.png", levels), 8, channels, "crop")
@@ -204,7 +198,7 @@ def test_sixteen_bits_keep_their_scale(tmp_path, channels):
         np.testing.assert_allclose(found[..., channel], levels / 257, atol=1)
 
 
-def test_truncated_images_are_refused(tmp_path):
+def test_truncated_images_are_refused(tmp_path: Path) -> None:
     """A JPEG or PNG cut anywhere is refused by name."""
     for suffix in (".jpg", ".png"):
         file = save(tmp_path / f"image{suffix}", noise(32, 32))
@@ -215,15 +209,22 @@ def test_truncated_images_are_refused(tmp_path):
                 read_image(file, 8, 3, "crop")
 
 
-def test_text_named_as_an_image_is_refused(source):
-    """A text file with an image's suffix is refused by name."""
-    file = source / "train" / "cat" / "notes.png"
-    file.write_text("no image")
-    with pytest.raises(ValueError, match=re.escape(f"{file}: unreadable or truncated image")):
-        read_image_folder(str(source), 8, 3, "crop")
+def test_processes_read_the_same(source: Path) -> None:
+    """Two processes read the same images in the same order, and refuse the first bad one."""
+    for number in range(PART):
+        save(source / "train" / "cat" / f"{number:03}.png", plain(number))
+    alone, shared = (read(settings_of(source), Path(), threads) for threads in (1, 2))
+    for name, array in alone.items():
+        np.testing.assert_array_equal(shared[name], array)
+    for name in ("cat/5.png", "cat/4.png", "dog/0.png"):
+        (source / "train" / name).write_text("no image")
+    said = re.escape(f"{source / 'train/cat/4.png'}: unreadable or truncated image")
+    for threads in (1, 2):
+        with pytest.raises(ValueError, match=said):
+            read(settings_of(source), Path(), threads)
 
 
-def test_gigantic_images_are_refused(tmp_path, monkeypatch):
+def test_gigantic_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An image of more pixels than Pillow trusts is refused by name."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     file = save(tmp_path / "image.png", noise(20, 20))
@@ -231,45 +232,58 @@ def test_gigantic_images_are_refused(tmp_path, monkeypatch):
         read_image(file, 8, 3, "crop")
 
 
-def test_missing_folders_are_named(tmp_path, source):
-    """A missing source or split raises FileNotFoundError that says what is expected."""
-    with pytest.raises(FileNotFoundError, match=r"none/train: no such folder; expected"):
-        read_image_folder(str(tmp_path / "none"), 8, 3, "crop")
-    for file in sorted((source / "test").rglob("*"), reverse=True):
-        file.rmdir() if file.is_dir() else file.unlink()
-    with pytest.raises(FileNotFoundError, match=r"test: found no class folder"):
-        read_image_folder(str(source), 8, 3, "crop")
-    (source / "test").rmdir()
-    with pytest.raises(FileNotFoundError, match=r"test: no such folder"):
-        read_image_folder(str(source), 8, 3, "crop")
+@pytest.mark.parametrize(
+    ("missing", "made", "error", "said"),
+    [
+        ("", [], FileNotFoundError, "train: no such folder; expected"),
+        ("test", [], FileNotFoundError, "test: no such folder; expected"),
+        ("test", ["test"], FileNotFoundError, "test: found no class folder"),
+        ("none", ["train/bird", "test/bird"], FileNotFoundError, "train/bird: found no image; exp"),
+        ("test/dog", ["train/bird", "test/wolf"], ValueError, "in one of them only: bird, dog, wo"),
+        ("*/dog", [], ValueError, "found 1 class, cat; allowed: at least 2"),
+    ],
+)
+def test_folders_that_do_not_fit_are_named(
+    source: Path, missing: str, made: list[str], error: type[Exception], said: str
+) -> None:
+    """Missing and empty folders, classes of one split only and a single class are told by name."""
+    for folder in source.glob(missing) if missing else [source]:
+        shutil.rmtree(folder)
+    for name in made:
+        (source / name).mkdir()
+    with pytest.raises(error, match=re.escape(said)) as caught:
+        arrays_of(source)
+    assert str(source) in str(caught.value)
 
 
-def test_empty_class_folder_is_named(source):
-    """A class without images raises FileNotFoundError that names its folder."""
-    for split in ("train", "test"):
-        (source / split / "bird").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"train/bird: found no image; expected at least"):
-        read_image_folder(str(source), 8, 3, "crop")
+def test_sizes_for_estimates(source: Path) -> None:
+    """Counts are those of the files, of held-out ones as well; an absent folder has none."""
+    whole = Sizes(train=6, test=4, side=8, channels=1, classes=2)
+    held_out = {"validation_fraction": 0.25, "validation_seed": 0}
+    assert settings_of(source).sizes() == whole
+    parts = whole.model_copy(update={"train": 5, "test": 2})
+    assert settings_of(source, **held_out).sizes() == parts
+    absent = whole.model_copy(update={"train": 0, "test": 0, "classes": 1})
+    assert settings_of(source / "none").sizes() == absent
 
 
-def test_different_classes_are_named(source):
-    """Classes that only one split has are listed."""
-    save(source / "train" / "bird" / "0.png", plain(1))
-    (source / "test" / "dog").rename(source / "test" / "wolf")
-    with pytest.raises(ValueError, match="in one of them only: bird, dog, wolf"):
-        read_image_folder(str(source), 8, 3, "crop")
+def test_content_identifies_a_folder(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another name or content has another identity, a copy the same; one that is known is kept."""
+    monkeypatch.chdir(tmp_path)
 
+    def identity(folder: Path) -> str:
+        folder_digest.cache_clear()
+        return settings_of(folder).identity()
 
-def test_one_class_is_refused(tmp_path):
-    """A single class leaves nothing to learn and is refused by name."""
-    for split in ("train", "test"):
-        save(tmp_path / split / "cat" / "0.png", plain(1))
-    with pytest.raises(ValueError, match="found 1 class, cat; allowed: at least 2"):
-        read_image_folder(str(tmp_path), 8, 3, "crop")
-
-
-def test_fit_leaves_the_mode():
-    """Making an image square doesn't change its channels."""
-    for mode in ("L", "RGB"):
-        assert fit_image(Image.new(mode, (5, 9)), 4, "crop").mode == mode
-        assert fit_image(Image.new(mode, (3, 2)), 4, "pad").size == (4, 4)
+    first = identity(source)
+    kept = sorted(Path(".snakemake/folders").iterdir())
+    assert identity(source) == first
+    assert sorted(Path(".snakemake/folders").iterdir()) == kept
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    assert identity(copy) == first
+    (copy / "train/cat/0.png").rename(copy / "train/cat/9.png")
+    renamed = identity(copy)
+    save(copy / "train/cat/9.png", plain(1))
+    assert len({first, renamed, identity(copy)}) == 3

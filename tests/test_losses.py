@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distillation.losses import (
+from distillation.terms.losses import (
     ATMode,
     Collapse,
     KLReduction,

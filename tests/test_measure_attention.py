@@ -1,165 +1,127 @@
-"""The table of attention metrics against direct computation, and its controls."""
+"""The table of attention measures against direct computation, and its controls."""
 
-import argparse
-import csv
-import math
-import subprocess
-import sys
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-import train_teacher
-from distillation import attention
-from distillation.checkpoint import load_checkpoint, save_checkpoint
-from distillation.data import Dataset, normalise, read_dataset
-from distillation.digits import Construction, make_digits
-from distillation.faithfulness import (
+from distillation.data.dataset import Dataset, normalise, read_dataset
+from distillation.measuring import attention
+from distillation.measuring.faithfulness import (
     centre_scores,
     deletion_insertion,
     grad_cam,
     order_cells,
 )
-from distillation.losses import Collapse, collapse_channels
-from distillation.models import WideResNet, initialise
-from distillation.training import Protocol, Weights, fit
-from measure_attention import (
-    COLUMNS,
-    Study,
+from distillation.measuring.passes import (
     choose_spread,
-    main,
     measure_artificial_images,
     measure_faithfulness,
     measure_test_images,
-    untrained_network,
 )
+from distillation.measuring.study import Study
+from distillation.measuring.subjects import Start, Subject, find_partners, untrained_network
+from distillation.networks import Network, Outputs, initialise, resnet, wrn
+from distillation.numerics import collapse_channels
+from distillation.record.checkpoint import load_checkpoint, save_checkpoint
+from distillation.settings.base import NetworkSettings
+from distillation.settings.measures import AttentionMeasures
+from measure_attention import main
 
-SCRIPT = Path(__file__).resolve().parents[1] / "workflow/scripts/measure_attention.py"
 CPU = torch.device("cpu")
 SIZES = {1: 12, 2: 6, 3: 3}
 CELLS = 9
-PROTOCOL = Protocol(
-    epochs=2, batch_size=64, schedule="one_cycle", learning_rate=0.1, milestones=[],
-    learning_rate_decay=0.2, reset_momentum=False, rise=0.3, momentum=0.9, nesterov=False,
-    weight_decay=5e-4, padding=0, flip=False, gamma_init="uniform",
-)  # fmt: skip
+SMALL: dict[str, NetworkSettings] = {"wrn": wrn.Settings(depth=10, width=1)}
+START = Start(3, "uniform")
 FLAGS = {
-    "seed": 3, "collapses": ["mean_square"], "object_mask": "stored", "resamples": 40,
-    "faithfulness_images": 25, "steps": 4, "noise_images": 20, "norm_images": 100,
-    "bootstrap_seed": 5, "batch_size": 50, "device": "cpu",
+    "collapses": ["mean_square"], "object_mask": "stored", "resamples": 100, "steps": 4,
+    "faithfulness_images": 12, "noise_images": 20, "norm_images": 100, "bootstrap_seed": 5,
+    "batch_size": 50, "device": "cpu",
 }  # fmt: skip
+# Teacher, two students of one architecture, one of another family, and one that reflects.
+TAUGHT = ("student", "twin", "resnet", "reflect")
 
-TEACHER = {"teacher_cosine", "teacher_cosine_shuffled", "teacher_spearman"} | {
-    "teacher_spearman_shuffled"
+TEACHER = {
+    f"teacher_{name}{suffix}" for name in ("cosine", "spearman") for suffix in ("", "_shuffled")
 }
 BORDER = {"border", *(f"border_{side}" for side in ("top", "bottom", "left", "right"))}
 ALONE = {"entropy", "effective_area", "gini", "peak_over_mean", "image_dependence"} | BORDER
 ARTIFICIAL = {f"{name}_{kind}" for name in BORDER for kind in ("constant", "noise")}
-OBJECT = {"object_energy", "pointing_game", "pointing_game_chance", "object_iou"} | {
-    "object_iou_chance"
+OBJECT = {"object_energy"} | {
+    f"{name}{suffix}" for name in ("pointing_game", "object_iou") for suffix in ("", "_chance")
 }
 CURVES = ("deletion", "insertion")
 FAITHFUL = {*CURVES, *(f"{name}_minus_random" for name in CURVES)}
 CONTROLS = {
     f"{name}_{order}" for name in CURVES for order in ("random", "centre", "sobel", "grad_cam")
 }
+INDEX = ["method", "stage", "collapse", "point", "metric"]
+NUMBERS = ["value", "low", "high"]
 
-# Group, collapse, point and metric.
-Row = tuple[int, str, str, str]
-NUMBERS = ("value", "low", "high", "untrained", "untrained_low", "untrained_high")
-
-
-@dataclass
-class Table:
-    """A table of metrics: what is said of the network, and numbers by row; empty cells are NaN."""
-
-    models: set[tuple[str, str, int]]
-    rows: dict[Row, dict[str, float]]
-
-    def column(self, name: str) -> np.ndarray:
-        """Return the numbers of a column."""
-        return np.array([numbers[name] for numbers in self.rows.values()])
-
-    def of(self, *metrics: str) -> "Table":
-        """Return the table of some metrics alone."""
-        rows = {row: numbers for row, numbers in self.rows.items() if row[3] in metrics}
-        return Table(self.models, rows)
-
-    def without(self, metrics: set[str]) -> "Table":
-        """Return the table of all other metrics."""
-        return self.of(*({row[3] for row in self.rows} - metrics))
+Measure = Callable[..., pd.DataFrame]
+Key = tuple[int, str]
 
 
-Measure = Callable[..., Table]
-
-
-def read_table(file: Path) -> Table:
-    """Read a table, in which no row stands twice."""
-    with file.open() as stream:
-        lines = list(csv.DictReader(stream))
-    rows = {
-        (int(line["group"]), line["collapse"], line["point"], line["metric"]): {
-            name: float(line[name] or "nan") for name in NUMBERS
-        }
-        for line in lines
-    }
-    assert len(rows) == len(lines)
-    return Table({(line["model"], line["method"], int(line["seed"])) for line in lines}, rows)
-
-
-def assert_same(found: Table, expected: Table, rtol: float = 0, atol: float = 0) -> None:
-    """Assert that two tables have the same rows in the same order, with the same numbers."""
-    assert list(found.rows) == list(expected.rows)
-    for name in NUMBERS:
-        np.testing.assert_allclose(
-            found.column(name), expected.column(name), rtol=rtol, atol=atol, err_msg=name
-        )
-
-
-def trained(dataset: Dataset, depth: int, seed: int, padding_mode: str = "zeros") -> WideResNet:
-    """Return a network that has learnt a little, in evaluation mode."""
-    model = WideResNet(depth, 1, 10, 1, padding_mode)  # type: ignore[arg-type]
+def build(network: dict[str, NetworkSettings], dataset: Dataset, seed: int) -> Network:
+    """Return a network in evaluation mode whose batch norm has seen images."""
+    ((family, settings),) = network.items()
+    model = {"wrn": wrn, "resnet": resnet}[family].build(settings, 10, 1)  # type: ignore[arg-type]
     initialise(model, "uniform", torch.Generator().manual_seed(seed))
-    few = replace(
-        dataset.train, images=dataset.train.images[:512], labels=dataset.train.labels[:512]
-    )
-    fit(model, replace(dataset, train=few), PROTOCOL, Weights(), None, seed, None, "", [].append)
+    with torch.no_grad():
+        model.train()(normalise(dataset.train.images, dataset.mean, dataset.std))
     return model.eval()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with small digits, checkpoints of a teacher, a student and others."""
+    """Return a folder with small digits and checkpoints, all of which say that they began alike."""
     folder = tmp_path_factory.mktemp("measured")
-    arrays = make_digits(Construction(12, 8, 1, 4, 1, 1, 0.1, 0))
-    images = arrays["train_images"]
-    arrays |= {"mean": np.array([images.mean()]), "std": np.array([images.std()])}
-    # One image without an object.
-    arrays["test_masks"][7] = False
-    np.savez(folder / "data.npz", allow_pickle=False, **arrays)
-    above_zero = {**arrays, "test_masks": arrays["test_images"][..., 0] > 0}
-    np.savez(folder / "above_zero.npz", allow_pickle=False, **above_zero)
-    del arrays["test_masks"]
+    pixels, labels = (np.asarray(array)[:360] for array in load_digits(return_X_y=True))
+    levels = (pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    images = np.pad(levels, ((0, 0), (1, 3), (2, 2)))[..., None]
+    arrays = {
+        "train_images": images[:200], "train_labels": labels[:200], "test_images": images[200:],
+        "test_labels": labels[200:], "class_names": np.array([*"0123456789"]),
+        "mean": np.array([images.mean()]), "std": np.array([images.std()]),
+    }  # fmt: skip
     np.savez(folder / "no_masks.npz", allow_pickle=False, **arrays)
+    above_zero = images[200:, ..., 0] > 0
+    np.savez(folder / "above_zero.npz", allow_pickle=False, **arrays, test_masks=above_zero)
+    masks = images[200:, ..., 0] > 64
+    np.savez(folder / "few_masks.npz", allow_pickle=False, **arrays, test_masks=masks[1:])
+    # One image without an object.
+    masks[7] = False
+    np.savez(folder / "data.npz", allow_pickle=False, **arrays, test_masks=masks)
     dataset = read_dataset(folder / "data.npz")
-    provenance = {"seed": 3, "arguments": {"gamma_init": "uniform"}}
 
-    def save(name: str, model: WideResNet) -> None:
-        save_checkpoint(folder / f"{name}.pt", model, dataset, provenance)
+    def save(name: str, model: Network, network: dict[str, NetworkSettings], **more: Any) -> None:
+        provenance = {"seed": 3, "arguments": {"gamma_init": "uniform"}} | more
+        save_checkpoint(folder / f"{name}.pt", model, network, dataset, provenance)
 
-    save("teacher", trained(dataset, 16, 8))
-    student = trained(dataset, 10, 3)
-    save("student", student)
-    save("reflect", trained(dataset, 10, 3, "reflect"))
-    save("initial", untrained_network(student.architecture, provenance, dataset, 100, CPU))
-    nn.init.constant_(student.groups[1][0].conv1.weight, torch.inf)  # type: ignore[index]
-    save("broken", student)
+    reflecting = wrn.Settings(depth=10, width=1, padding_mode="reflect")
+    networks: dict[str, dict[str, NetworkSettings]] = {
+        "teacher": {"wrn": wrn.Settings(depth=16, width=1)}, "student": SMALL, "twin": SMALL,
+        "resnet": {"resnet": resnet.Settings(depth=8)}, "reflect": {"wrn": reflecting},
+    }  # fmt: skip
+    for seed, (name, network) in enumerate(networks.items(), 20):
+        save(name, build(network, dataset, seed), network)
+    save(
+        "initial",
+        untrained_network({"wrn": {"depth": 10, "width": 1}}, START, dataset, 100, CPU),
+        SMALL,
+    )
+    save("brought", build(SMALL, dataset, 30), SMALL, seed=None, arguments={})
+    bursting = build(SMALL, dataset, 31)
+    nn.init.constant_(bursting.groups[1][0].conv1.weight, 3e38)  # type: ignore[index]
+    save("bursting", bursting, SMALL)
     return folder
 
 
@@ -169,52 +131,84 @@ def dataset(folder: Path) -> Dataset:
     return read_dataset(folder / "data.npz")
 
 
-def command(folder: Path, name: str, teacher: str | None, **flags: Any) -> list[str]:
-    """Return the command line that measures a network of the folder."""
-    settings = {
-        "data": folder / "data.npz",
-        "checkpoint": folder / f"{name}.pt",
-        "teacher": teacher and folder / f"{teacher}.pt",
-        "method": name,
-        "metrics": folder / "metrics.csv",
-        **FLAGS,
-        **flags,
-    }
-    return [
-        text
-        for flag, value in settings.items()
-        if value is not None
-        for text in (
-            "--" + flag.replace("_", "-"),
-            *map(str, value if isinstance(value, list) else [value]),
-        )
-    ]
-
-
 @pytest.fixture(scope="module")
 def measure(folder: Path) -> Measure:
-    """Return a function that measures a network of the folder and reads the table."""
+    """Return a function that measures networks of the folder and reads the table."""
 
-    def run(name: str, teacher: str | None = None, **flags: Any) -> Table:
-        main(command(folder, name, teacher, **flags))
-        return read_table(folder / "metrics.csv")
+    def run(
+        *methods: str,
+        teacher: str | None = "teacher",
+        taught: tuple[str, ...] | None = None,
+        **flags: Any,
+    ) -> pd.DataFrame:
+        command = ["--data", folder / "data.npz"]
+        for name in methods:
+            command += ["--network", name, 3, folder / f"{name}.pt"]
+        taught = tuple(name for name in methods if name in TAUGHT) if taught is None else taught
+        command += ["--teacher", folder / f"{teacher}.pt"] if teacher else []
+        command += ["--taught", *taught] if teacher and taught else []
+        for flag, value in {**FLAGS, **flags}.items():
+            values = value if isinstance(value, list) else [value]
+            command += ["--" + flag.replace("_", "-"), *values]
+        files = [folder / "table.csv", folder / "table.json"]
+        for file in files:
+            file.unlink(missing_ok=True)
+        main([*map(str, command), "--metrics", str(files[0]), "--provenance", str(files[1])])
+        table = pd.read_csv(files[0], keep_default_na=False, na_values=dict.fromkeys(NUMBERS, ""))
+        table = table.set_index(INDEX)
+        assert table.index.is_unique
+        return table
 
     return run
 
 
 @pytest.fixture(scope="module")
-def student(measure: Measure) -> Table:
-    """Return the student's table."""
-    return measure("student", "teacher")
+def table(measure: Measure) -> pd.DataFrame:
+    """Return the table of all networks."""
+    return measure("teacher", *TAUGHT)
 
 
 @pytest.fixture(scope="module")
-def networks(folder: Path, dataset: Dataset) -> dict[str, WideResNet]:
-    """Return student, teacher and untrained network."""
+def provenance(table: pd.DataFrame, folder: Path) -> dict[str, Any]:
+    """Return the provenance of the table of all networks."""
+    assert len(table)
+    return json.loads((folder / "table.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def networks(folder: Path, dataset: Dataset) -> dict[str, Network]:
+    """Return networks by the method that they have in the table."""
+    files = {name: name for name in ("teacher", "student", "resnet")}
+    files |= {"untrained_student": "initial"}
     return {
-        name: load_checkpoint(folder / f"{name}.pt", dataset, CPU)[0]
-        for name in ("student", "teacher", "initial")
+        name: load_checkpoint(folder / f"{file}.pt", dataset, CPU)[0]
+        for name, file in files.items()
     }
+
+
+def of(table: pd.DataFrame, *metrics: str, method: str | None = None) -> pd.DataFrame:
+    """Return the rows of some metrics, or of all, and of one method."""
+    rows = table.query("metric in @metrics") if metrics else table
+    return rows.query("method == @method") if method else rows
+
+
+def assert_same(
+    found: pd.DataFrame, expected: pd.DataFrame, rtol: float = 1e-9, atol: float = 1e-12
+) -> None:
+    """Assert that two tables have the same rows, with the same numbers."""
+    assert {*found.index} == {*expected.index}
+    pd.testing.assert_frame_equal(
+        found[NUMBERS], expected.loc[found.index, NUMBERS], rtol=rtol, atol=atol
+    )
+
+
+def assert_values(
+    table: pd.DataFrame, method: str, expected: dict[tuple[int, str, str], float]
+) -> None:
+    """Assert that a method has these values by stage, point and metric."""
+    for (stage, point, metric), value in expected.items():
+        found = table.loc[(method, stage, "mean_square", point, metric), "value"]
+        assert found == pytest.approx(value, rel=1e-4, abs=1e-6), (stage, point, metric)
 
 
 def whole_test_split(dataset: Dataset) -> Tensor:
@@ -222,125 +216,120 @@ def whole_test_split(dataset: Dataset) -> Tensor:
     return normalise(dataset.test.images, dataset.mean, dataset.std)
 
 
-def read_masks(folder: Path) -> np.ndarray:
-    """Return the masks of the test images."""
-    with np.load(folder / "data.npz") as archive:
-        return archive["test_masks"]
-
-
-def norm_relu(norm: nn.BatchNorm2d, inputs: Tensor) -> Tensor:
-    """Compute batch norm in evaluation mode and ReLU by their formulas."""
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None
-    assert variance is not None
-    scale = norm.weight / (variance + 1e-5).sqrt()
-    shift = norm.bias - mean * scale
-    return (inputs * scale[:, None, None] + shift[:, None, None]).clamp_min(0)
-
-
 @torch.no_grad()
-def direct_maps(
-    model: WideResNet, images: Tensor, collapse: Collapse = "mean_square"
-) -> dict[tuple[int, str], np.ndarray]:
-    """Return the maps of all images in one pass, by group and point."""
-    _, features = model(images)
-    modules = dict(model.named_modules())
-    maps = {}
-    for group, norm in ((1, "groups.1.0.norm1"), (2, "groups.2.0.norm1"), (3, "norm")):
-        raw = features[group - 1]
-        maps[group, "before_norm"] = collapse_channels(raw, collapse)
-        after = norm_relu(modules[norm], raw)  # type: ignore[arg-type]
-        maps[group, "after_norm"] = collapse_channels(after, collapse)
-    return {key: each.double().numpy() for key, each in maps.items()}
+def direct_maps(model: Network, images: Tensor) -> dict[Key, np.ndarray]:
+    """Return the maps of all images in one pass, by stage and point."""
+    stages = model(images).stages
+    points = {"before_activation": stages, "after_activation": model.activated(stages)}
+    return {
+        (place, point): collapse_channels(output, "mean_square").double().numpy()
+        for point, outputs in points.items()
+        for place, output in enumerate(outputs, 1)
+    }
 
 
-def assert_values(table: Table, column: str, expected: dict[tuple[int, str, str], float]) -> None:
-    """Assert that a column has these values by group, point and metric."""
-    for (group, point, metric), value in expected.items():
-        found = table.rows[group, "mean_square", point, metric][column]
-        assert found == pytest.approx(value, rel=1e-4, abs=1e-6), (group, point, metric)
-
-
-def test_columns_and_rows(student: Table, folder: Path) -> None:
-    """There is a row for each metric that applies, and the columns are those agreed upon."""
-    header = (folder / "metrics.csv").read_text().splitlines()[0]
-    assert tuple(header.split(",")) == COLUMNS == (
-        "model", "method", "seed", "group", "collapse", "point", "metric",
-        "value", "low", "high", "untrained", "untrained_low", "untrained_high",
-    )  # fmt: skip
-    assert student.models == {("WRN-10-1", "student", 3)}
+def test_rows(table: pd.DataFrame) -> None:
+    """There is a row for each metric that applies: those of a teacher where there is one."""
+    assert [*table.reset_index().columns] == [
+        *INDEX,
+        "model",
+        "control",
+        "seed",
+        "stages",
+        *NUMBERS,
+    ]
+    methods = ("teacher", *TAUGHT, "untrained_teacher", "untrained_student", "untrained_resnet")
     expected = set()
-    for group in SIZES:
-        for point in ("before_norm", "after_norm"):
-            metrics = TEACHER | ALONE | ARTIFICIAL | OBJECT | {"sobel_spearman"}
-            metrics |= FAITHFUL if point == "before_norm" else set()
-            metrics |= CONTROLS if (group, point) == (3, "before_norm") else set()
-            expected |= {(group, "mean_square", point, metric) for metric in metrics}
-    assert set(student.rows) == expected
+    for method in (*methods, "untrained_reflect"):
+        for stage in SIZES:
+            for point in ("before_activation", "after_activation"):
+                metrics = ALONE | ARTIFICIAL | OBJECT | {"sobel_spearman"}
+                metrics |= TEACHER if method.removeprefix("untrained_") in TAUGHT else set()
+                metrics |= FAITHFUL if point == "before_activation" else set()
+                metrics |= CONTROLS if (stage, point) == (3, "before_activation") else set()
+                maps = (method, stage, "mean_square", point)
+                expected |= {(*maps, metric) for metric in metrics}
+    assert {*table.index} == expected
+    assert set(table["stages"]) == {3}
+    assert set(table["seed"]) == {3}
+    models = dict(zip(table.index.get_level_values("method"), table["model"], strict=True))
+    assert (models["teacher"], models["untrained_resnet"]) == ("WRN-16-1", "resnet8")
 
 
-def test_intervals(student: Table) -> None:
+def test_networks_that_began_alike_share_a_control(
+    table: pd.DataFrame, provenance: dict[str, Any]
+) -> None:
+    """Rows name the method of their control, as the provenance does; a control has none."""
+    expected = {name: f"untrained_{name}" for name in ("teacher", *TAUGHT)}
+    expected["twin"] = "untrained_student"
+    found = dict(zip(table.index.get_level_values("method"), table["control"], strict=True))
+    assert found == expected | dict.fromkeys(expected.values(), "")
+    assert {each["method"]: each["control"] for each in provenance["networks"]} == expected
+
+
+def test_provenance(provenance: dict[str, Any], folder: Path, dataset: Dataset) -> None:
+    """The table's provenance has settings, families and trainings, and no paths."""
+    assert provenance["arguments"] == {**FLAGS, "threads": 1, "taught": [*TAUGHT]}
+    assert provenance["plugins"].keys() == {"networks.wrn", "networks.resnet"}
+    assert provenance["data_sha256"] == dataset.sha256
+    assert len(provenance["networks"]) == 5
+    assert str(folder) not in json.dumps(provenance)
+
+
+def test_intervals(table: pd.DataFrame) -> None:
     """All but the constant image's values have intervals, and means lie within them."""
-    for row, numbers in student.rows.items():
-        for value, low, high in (NUMBERS[:3], NUMBERS[3:]):
-            assert not math.isnan(numbers[value]), row
-            if row[3].endswith("_constant"):
-                assert math.isnan(numbers[low]), row
-                assert math.isnan(numbers[high]), row
-            elif row[3] == "image_dependence":
-                assert numbers[low] < numbers[high], row
-            else:
-                assert numbers[low] < numbers[value] < numbers[high], row
+    constant = table.index.get_level_values("metric").str.endswith("_constant")
+    assert table.loc[constant, ["low", "high"]].isna().all(axis=None)
+    others = table[~constant & (table.index.get_level_values("metric") != "image_dependence")]
+    assert (others["low"] < others["value"]).all()
+    assert (others["value"] < others["high"]).all()
+    dependence = of(table, "image_dependence")
+    assert (dependence["low"] < dependence["high"]).all()
 
 
-def test_all_that_is_asked_for(measure: Measure) -> None:
+def test_several_collapses(measure: Measure) -> None:
     """Each collapse has its rows; controls by cells stand with the first one."""
     collapses = ["sum_absolute", "max_square"]
-    table = measure("student", "teacher", collapses=collapses)
-    by_collapse = {
-        collapse: {row[:1] + row[2:] for row in table.rows if row[1] == collapse}
-        for collapse in collapses
-    }
-    first, second = by_collapse.values()
-    assert first - second == {(3, "before_norm", metric) for metric in CONTROLS}
-    assert second < first
+    table = measure("student", collapses=collapses)
+    first, second = (table.xs(each, level="collapse") for each in collapses)
+    more = {(method, 3, "before_activation", metric) for metric in CONTROLS
+            for method in ("student", "untrained_student")}  # fmt: skip
+    assert {*first.index} - {*second.index} == more
+    assert {*second.index} < {*first.index}
     for metric in ("entropy", "deletion"):
-        one, other = (
-            table.rows[3, collapse, "before_norm", metric]["value"] for collapse in collapses
-        )
-        assert one != other
+        row = ("student", 3, "before_activation", metric)
+        assert first.loc[row, "value"] != second.loc[row, "value"]
 
 
-def test_sums_and_means_are_one_attention(measure: Measure, student: Table) -> None:
+def test_sums_and_means_are_one_attention(measure: Measure, table: pd.DataFrame) -> None:
     """The sum of squares is the mean of squares at another scale: the same in every metric."""
-    table = measure("student", "teacher", collapses=["sum_square"])
-    for column in NUMBERS:
-        np.testing.assert_allclose(
-            table.column(column), student.column(column), rtol=1e-4, atol=1e-6
-        )
+    found = measure("student", collapses=["sum_square"]).rename(index={"sum_square": "mean_square"})
+    assert_same(found, table.loc[found.index], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("column", "name"), [("value", "student"), ("untrained", "initial")])
+@pytest.mark.parametrize("method", ["student", "untrained_student", "resnet"])
 def test_maps_of_test_images_equal_a_direct_computation(
-    student: Table,
-    networks: dict[str, WideResNet],
+    table: pd.DataFrame,
+    networks: dict[str, Network],
     dataset: Dataset,
     folder: Path,
-    column: str,
-    name: str,
+    method: str,
 ) -> None:
-    """Values are means over all test images at once, for the network and the untrained one."""
-    images, masks = whole_test_split(dataset), read_masks(folder)
-    sobel = attention.sobel_magnitude(dataset.test.images.numpy())
+    """Values are means over all test images at once; shuffled partners are the next ones."""
+    order = np.random.default_rng([5, 0]).permutation(len(dataset.test.labels))
+    images = whole_test_split(dataset)[order]
+    masks = np.load(folder / "data.npz")["test_masks"][order]
+    sobel = attention.sobel_magnitude(dataset.test.images[order].numpy())
     taught = direct_maps(networks["teacher"], images)
     expected = {}
-    for (group, point), maps in direct_maps(networks[name], images).items():
-        units = maps.reshape(len(maps), -1)
-        units = units / np.linalg.norm(units, axis=1, keepdims=True)
+    for (stage, point), maps in direct_maps(networks[method], images).items():
+        own = taught[stage, point]
         enlarged = attention.enlarge(maps, 12)
         values = {
-            "teacher_cosine": attention.cosine(maps, taught[group, point]),
-            "teacher_spearman": attention.spearman(maps, taught[group, point]),
+            "teacher_cosine": attention.cosine(maps, own),
+            "teacher_spearman": attention.spearman(maps, own),
+            "teacher_cosine_shuffled": attention.cosine(maps, np.roll(own, -1, axis=0)),
+            "teacher_spearman_shuffled": attention.spearman(maps, np.roll(own, -1, axis=0)),
             "entropy": attention.normalised_entropy(maps),
             "effective_area": attention.effective_area(maps),
             "gini": attention.gini(maps),
@@ -348,20 +337,21 @@ def test_maps_of_test_images_equal_a_direct_computation(
             "border": attention.border_energy(maps),
             "border_left": attention.border_energy(maps, "left"),
             "object_energy": attention.object_energy(maps, masks),
-            "pointing_game": attention.pointing_game(enlarged, masks),
-            "pointing_game_chance": attention.pointing_game_chance(masks),
+            "pointing_game": attention.pointing_game(maps, masks),
+            "pointing_game_chance": attention.pointing_game_chance(masks, SIZES[stage]),
             "object_iou": attention.object_iou(enlarged, masks),
             "object_iou_chance": attention.object_iou_chance(masks),
-            "sobel_spearman": attention.spearman(maps, attention.area_average(sobel, SIZES[group])),
+            "sobel_spearman": attention.spearman(maps, attention.area_average(sobel, SIZES[stage])),
         }
-        expected |= {(group, point, metric): np.nanmean(each) for metric, each in values.items()}
-        expected[group, point, "image_dependence"] = 1 - np.square(units.mean(axis=0)).sum()
-    assert_values(student, column, expected)
+        expected |= {(stage, point, metric): np.nanmean(each) for metric, each in values.items()}
+        units = attention.unit_vectors(maps)
+        expected[stage, point, "image_dependence"] = 1 - np.square(units.mean(axis=0)).sum()
+    assert_values(table, method, expected)
 
 
-@pytest.mark.parametrize(("column", "name"), [("value", "student"), ("untrained", "initial")])
+@pytest.mark.parametrize("method", ["student", "untrained_student"])
 def test_borders_of_artificial_images_equal_a_direct_computation(
-    student: Table, networks: dict[str, WideResNet], dataset: Dataset, column: str, name: str
+    table: pd.DataFrame, networks: dict[str, Network], dataset: Dataset, method: str
 ) -> None:
     """The constant image is 0 after normalisation, the noise uniform from 0 to 255."""
     generator = np.random.default_rng([5, 3])
@@ -371,124 +361,104 @@ def test_borders_of_artificial_images_equal_a_direct_computation(
         "noise": normalise(torch.from_numpy(noise), dataset.mean, dataset.std),
     }
     expected = {
-        (group, point, f"border_top_{kind}"): attention.border_energy(maps, "top").mean()
+        (stage, point, f"border_top_{kind}"): attention.border_energy(maps, "top").mean()
         for kind, images in inputs.items()
-        for (group, point), maps in direct_maps(networks[name], images).items()
+        for (stage, point), maps in direct_maps(networks[method], images).items()
     }
     assert len(expected) == 12
-    assert_values(student, column, expected)
+    assert_values(table, method, expected)
 
 
-@pytest.mark.parametrize(("column", "name"), [("value", "student"), ("untrained", "initial")])
+@pytest.mark.parametrize("method", ["student", "untrained_student"])
 def test_faithfulness_equals_a_direct_computation(
-    student: Table, networks: dict[str, WideResNet], dataset: Dataset, column: str, name: str
+    table: pd.DataFrame, networks: dict[str, Network], dataset: Dataset, method: str
 ) -> None:
     """Deletion and insertion are those of all chosen images at once, for maps and controls."""
-    model = networks[name]
-    chosen = choose_spread(dataset.test.labels.numpy(), 25)
+    model = networks[method]
+    chosen = choose_spread(dataset.test.labels.numpy(), 12)
     images = whole_test_split(dataset)[chosen]
-    at_random = np.random.default_rng([5, 4]).random((25, CELLS))
+    at_random = np.random.default_rng([5, 4]).random((12, CELLS))
     sobel = attention.sobel_magnitude(dataset.test.images[chosen].numpy())
     scores = {
         (3, "_random"): at_random,
-        (3, "_centre"): np.tile(centre_scores(3), (25, 1)),
+        (3, "_centre"): np.tile(centre_scores(3), (12, 1)),
         (3, "_sobel"): attention.area_average(sobel, 3),
         (3, "_grad_cam"): grad_cam(model, images),
     }
-    for (group, point), maps in direct_maps(model, images).items():
-        if point == "before_norm":
-            scores[group, ""] = attention.area_average(maps, 3)
+    for (stage, point), maps in direct_maps(model, images).items():
+        if point == "before_activation":
+            scores[stage, ""] = attention.area_average(maps, 3)
     places = {
-        each: order_cells(score.reshape(25, CELLS), at_random) for each, score in scores.items()
+        each: order_cells(score.reshape(12, CELLS), at_random) for each, score in scores.items()
     }
     expected = {}
     found = deletion_insertion(model, images, places, 4)
-    for (group, suffix), areas in found.items():
+    for (stage, suffix), areas in found.items():
         for metric, area, chance in zip(CURVES, areas, found[3, "_random"], strict=True):
-            expected[group, "before_norm", metric + suffix] = area.mean()
+            expected[stage, "before_activation", metric + suffix] = area.mean()
             if not suffix:
                 gap = area.mean() - chance.mean()
-                expected[group, "before_norm", f"{metric}_minus_random"] = gap
+                expected[stage, "before_activation", f"{metric}_minus_random"] = gap
     assert len(expected) == 20
-    assert_values(student, column, expected)
-
-
-def test_shuffled_partners_are_other_images(
-    student: Table, networks: dict[str, WideResNet], dataset: Dataset
-) -> None:
-    """The control compares each image with the next in an order drawn at random, in a circle."""
-    order = np.random.default_rng([5, 0]).permutation(len(dataset.test.labels))
-    images = whole_test_split(dataset)[order]
-    taught = direct_maps(networks["teacher"], images)
-    expected = {}
-    for key, maps in direct_maps(networks["student"], images).items():
-        others = np.roll(taught[key], -1, axis=0)
-        expected[*key, "teacher_cosine_shuffled"] = attention.cosine(maps, others).mean()
-        expected[*key, "teacher_spearman_shuffled"] = attention.spearman(maps, others).mean()
-    assert_values(student, "value", expected)
+    assert_values(table, method, expected)
 
 
 def test_network_is_its_own_teacher(measure: Measure) -> None:
     """A network is fully similar to itself, less so on other images."""
-    table = measure("student", "student")
+    table = measure("student", teacher="student")
     for metric in ("teacher_cosine", "teacher_spearman"):
-        assert table.of(metric).column("value") == pytest.approx(1)
-        assert table.of(f"{metric}_shuffled").column("value").max() < 0.95
+        assert of(table, metric, method="student")["value"].to_numpy() == pytest.approx(1)
+        assert of(table, f"{metric}_shuffled", method="student")["value"].max() < 0.95
 
 
-def test_teacher_has_no_teacher(measure: Measure, student: Table) -> None:
-    """Without a teacher there are no rows that compare with one; all others are the same."""
-    assert_same(measure("student"), student.without(TEACHER))
+def test_networks_do_not_matter_to_each_other(measure: Measure, table: pd.DataFrame) -> None:
+    """Measured alone and without a teacher, a network has the same rows but for the teacher's."""
+    found = measure("student", teacher=None)
+    assert_same(found, table.query("method.str.endswith('student') and metric not in @TEACHER"))
 
 
-@pytest.mark.parametrize("batch_size", [7, 179, 1000])
-def test_batches_do_not_matter(measure: Measure, student: Table, batch_size: int) -> None:
+def test_batches_do_not_matter(measure: Measure, table: pd.DataFrame) -> None:
     """Values and intervals don't depend on the size of the batches, but for rounding."""
-    table = measure("student", "teacher", batch_size=batch_size)
-    assert_same(table, student, rtol=1e-3, atol=1e-5)
+    found = measure("student", batch_size=7)
+    assert_same(found, table.loc[found.index], rtol=1e-3, atol=1e-5)
 
 
-def test_untrained_network_is_where_training_began(measure: Measure, student: Table) -> None:
-    """The control's columns are what measuring the initial network itself gives."""
-    table = measure("initial", "teacher")
-    for trained, untrained in zip(NUMBERS[:3], NUMBERS[3:], strict=True):
-        np.testing.assert_array_equal(table.column(trained), student.column(untrained))
-        np.testing.assert_array_equal(table.column(untrained), student.column(untrained))
-    learnt = student.of("entropy", "border", "teacher_cosine", "deletion", "image_dependence")
-    assert (learnt.column("value") != learnt.column("untrained")).all()
+def test_untrained_network_is_where_training_began(measure: Measure, table: pd.DataFrame) -> None:
+    """The control's rows are what measuring the initial network itself gives."""
+    found = of(measure("initial", taught=("initial",)), method="initial")
+    expected = of(table, method="untrained_student")
+    assert_same(found.rename(index={"initial": "untrained_student"}), expected)
+    metrics = ("entropy", "border", "teacher_cosine", "deletion", "image_dependence")
+    learnt = of(table, *metrics, method="student").rename(index={"student": "untrained_student"})
+    assert (learnt["value"] != expected.loc[learnt.index, "value"]).all()
 
 
-def test_untrained_network_has_its_runs_parameters(dataset: Dataset) -> None:
+@pytest.mark.parametrize("gamma", ["ones", "uniform"])
+def test_untrained_network_has_its_runs_parameters(dataset: Dataset, gamma: Any) -> None:
     """Parameters are those that the run's seed and gamma draw."""
-    architecture: dict[str, Any] = {"depth": 16, "width": 1, "classes": 10, "channels": 1}
-    provenance = {"seed": 4, "arguments": {"gamma_init": "ones"}}
-    model = untrained_network(architecture, provenance, dataset, 64, CPU)
-    expected = WideResNet(**architecture)
-    initialise(expected, "ones", torch.Generator().manual_seed(4))
+    model = untrained_network({"wrn": {"depth": 16, "width": 1}}, Start(4, gamma), dataset, 64, CPU)
+    expected = wrn.build(wrn.Settings(depth=16, width=1), 10, 1)
+    initialise(expected, gamma, torch.Generator().manual_seed(4))
     assert not model.training
     torch.testing.assert_close(
         dict(model.named_parameters()), dict(expected.named_parameters()), rtol=0, atol=0
     )
 
 
-def test_untrained_network_knows_the_training_images(dataset: Dataset) -> None:
-    """Statistics are means over batches of nearly one size, of images drawn without replacement."""
-    provenance = {"seed": 4, "arguments": {"gamma_init": "ones"}}
-    architecture: dict[str, Any] = {"depth": 10, "width": 1, "classes": 10, "channels": 1}
-    model = untrained_network(architecture, provenance, dataset, 200, CPU)
-    order = torch.randperm(len(dataset.train.labels), generator=torch.Generator().manual_seed(4))[
-        :200
-    ]
+@pytest.mark.parametrize("images", [180, 200, 10_000])
+def test_untrained_network_knows_the_training_images(dataset: Dataset, images: int) -> None:
+    """Statistics are means over batches of nearly one size, of images that are drawn once each."""
+    network = {"wrn": {"depth": 10, "width": 1}}
+    model = untrained_network(network, START, dataset, images, CPU)
+    seen = min(images, 200)
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(3))[:seen]
     statistics = []
-    for batch in (order[:100], order[100:]):
-        fresh = WideResNet(**architecture)
-        initialise(fresh, "ones", torch.Generator().manual_seed(4))
+    for batch in (order[: seen // 2], order[seen // 2 :]):
+        fresh = wrn.build(wrn.Settings(depth=10, width=1), 10, 1)
+        initialise(fresh, "uniform", torch.Generator().manual_seed(3))
         with torch.no_grad():
-            output = (
-                fresh.stem(normalise(dataset.train.images[batch], dataset.mean, dataset.std))
-                .transpose(0, 1)
-                .flatten(1)
-            )
+            inputs = normalise(dataset.train.images[batch], dataset.mean, dataset.std)
+            output = fresh.stem(inputs).transpose(0, 1).flatten(1)
         statistics.append((output.mean(dim=1), output.var(dim=1)))
     norm = model.groups[0][0].norm1  # type: ignore[index]
     for found, expected in zip(
@@ -497,76 +467,105 @@ def test_untrained_network_knows_the_training_images(dataset: Dataset) -> None:
         torch.testing.assert_close(found, torch.stack(expected).mean(dim=0), rtol=1e-4, atol=1e-5)
 
 
-def test_more_images_than_there_are(dataset: Dataset) -> None:
-    """Where fewer training images are there than asked for, all are taken."""
-    provenance = {"seed": 4, "arguments": {"gamma_init": "ones"}}
-    architecture: dict[str, Any] = {"depth": 10, "width": 1, "classes": 10, "channels": 1}
-    few = replace(dataset, train=replace(dataset.train, labels=dataset.train.labels[:150]))
-    one, other = (
-        untrained_network(architecture, provenance, few, images, CPU) for images in (150, 10_000)
-    )
-    torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0)
+def test_networks_of_other_sources_have_no_control(measure: Measure) -> None:
+    """Where the provenance doesn't tell how a network began, there is no control."""
+    table = measure("brought", teacher=None)
+    assert {*zip(table.index.get_level_values("method"), table["control"], strict=True)} == {
+        ("brought", "")
+    }
 
 
-def test_trained_and_untrained_share_their_weights(student: Table) -> None:
-    """Both have the same replicates: what depends on the images alone has the same interval."""
+def test_networks_share_their_weights(table: pd.DataFrame) -> None:
+    """All have the same replicates: what depends on the images alone has the same interval."""
     for metric in ("pointing_game_chance", "object_iou_chance"):
-        table = student.of(metric)
-        for trained, untrained in zip(NUMBERS[:3], NUMBERS[3:], strict=True):
-            assert len({*table.column(trained), *table.column(untrained)}) == 1
+        numbers = of(table, metric)[NUMBERS].to_numpy()
+        np.testing.assert_allclose(numbers, np.tile(numbers[0], (len(numbers), 1)), rtol=1e-12)
 
 
-def test_seed_of_the_bootstrap(measure: Measure, student: Table) -> None:
-    """One seed gives one table; another one other intervals about the same means."""
-    assert_same(measure("student", "teacher"), student)
+def test_seed_of_the_bootstrap(measure: Measure, table: pd.DataFrame) -> None:
+    """Another seed gives other intervals about the same means."""
     metrics = ("entropy", "image_dependence", "object_iou", "teacher_cosine")
-    table = student.of(*metrics)
-    other = measure("student", "teacher", bootstrap_seed=6).of(*metrics)
-    np.testing.assert_allclose(table.column("value"), other.column("value"), rtol=1e-5)
-    for end in ("low", "high"):
-        assert (table.column(end) != other.column(end)).all()
+    other = of(measure("student", bootstrap_seed=6), *metrics)
+    same = table.loc[other.index]
+    np.testing.assert_allclose(same["value"], other["value"], rtol=1e-5)
+    assert (same[["low", "high"]] != other[["low", "high"]]).all(axis=None)
 
 
-def test_no_masks(measure: Measure, student: Table) -> None:
-    """Where the object isn't known there are no rows about it; all others are the same."""
-    table = measure("student", "teacher", object_mask="none")
-    assert_same(table, student.without(OBJECT))
+@pytest.mark.parametrize("masks", ["none", "above_zero"])
+def test_masks(measure: Measure, table: pd.DataFrame, folder: Path, masks: str) -> None:
+    """Without masks no rows are about the object; pixels above 0 are masks that one may store."""
+    found = measure("student", object_mask=masks, data=folder / "no_masks.npz")
+    if masks == "none":
+        expected = table.query("method.str.endswith('student') and metric not in @OBJECT")
+    else:
+        expected = measure("student", data=folder / "above_zero.npz")
+    assert_same(found, expected)
 
 
-def test_masks_above_zero(measure: Measure, folder: Path) -> None:
-    """Pixels above 0 are the masks that an archive holds which stores just these."""
-    found = measure("student", object_mask="above_zero", data=folder / "no_masks.npz")
-    stored = measure("student", data=folder / "above_zero.npz")
-    assert_same(found, stored)
-
-
-def test_reflecting_network_has_no_border(measure: Measure, student: Table) -> None:
+def test_reflecting_network_has_no_border(table: pd.DataFrame) -> None:
     """On a constant image the maps of a network that reflects are uniform, trained or not."""
-    constant = {f"{name}_constant" for name in BORDER}
-    reflect, zeros = (table.of(*constant) for table in (measure("reflect", "teacher"), student))
-    for column in ("value", "untrained"):
-        assert reflect.column(column) == pytest.approx(1, abs=1e-4)
-        assert (abs(zeros.column(column) - 1) > 0.01).mean() > 0.9
+    constant = of(table, *(f"{name}_constant" for name in BORDER))
+    for method in ("reflect", "untrained_reflect"):
+        assert of(constant, method=method)["value"].to_numpy() == pytest.approx(1, abs=1e-4)
+    for method in ("student", "untrained_student"):
+        assert ((of(constant, method=method)["value"] - 1).abs() > 0.01).mean() > 0.9
 
 
-def study_of(
-    networks: dict[str, WideResNet], dataset: Dataset, images: int, batch_size: int
-) -> Study:
-    """Return what measures the first test images in batches."""
+class Pooled(Network):
+    """A network with a fourth stage, of one position."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the network's outputs and, as one more stage, the mean of the last one."""
+        logits, stages = self.network(images)
+        last = stages[-1].mean(dim=(2, 3), keepdim=True)
+        return Outputs(logits + last.mean(), [*stages, last])
+
+    def activated(self, stages: list[Tensor]) -> list[Tensor]:
+        """Return the stages after their activation."""
+        return [*self.network.activated(stages[:-1]), stages[-1].relu()]
+
+
+def study_of(networks: dict[str, Network], dataset: Dataset, images: int, **values: Any) -> Study:
+    """Return what measures a student of four stages and a control on the first test images."""
     test = dataset.test
     split = replace(test, images=test.images[:images], labels=test.labels[:images])
-    arguments = argparse.Namespace(**{**FLAGS, "batch_size": batch_size, "object_mask": "none"})
-    return Study(
-        {"trained": networks["student"], "untrained": networks["initial"]},
-        networks["teacher"],
-        replace(dataset, test=split),
-        None,
-        arguments,
-    )
+    student = Pooled(networks["student"]).eval()
+    partners = find_partners(student, networks["teacher"], dataset)
+    subjects = [
+        Subject("student", 3, "x", student, 4, "untrained_student", partners),
+        Subject("untrained_student", 3, "x", networks["untrained_student"], 3),
+    ]
+    flags = {name: value for name, value in FLAGS.items() if name != "device"}
+    settings = AttentionMeasures(**{**flags, "object_mask": "none", **values})  # type: ignore[arg-type]
+    return Study(subjects, networks["teacher"], replace(dataset, test=split), None, settings, CPU)
+
+
+def test_any_number_of_stages(networks: dict[str, Network], dataset: Dataset) -> None:
+    """A stage without one of its size has no row beside the teacher; the last has the controls."""
+    study = study_of(networks, dataset, 20)
+    assert study.subjects[0].partners == {1: 1, 2: 2, 3: 3}
+    names = [*measure_test_images(study).sums, *measure_faithfulness(study).sums]
+    stages = {
+        metric: {
+            name.key.stage for name in names if (name.method, name.metric) == ("student", metric)
+        }
+        for metric in ("teacher_cosine", "entropy", "deletion", "deletion_random")
+    }
+    assert stages == {
+        "teacher_cosine": {1, 2, 3}, "entropy": {1, 2, 3, 4}, "deletion": {1, 2, 3, 4},
+        "deletion_random": {4},
+    }  # fmt: skip
+    other = dataset.train.images[:, :5, :5]
+    tiny = replace(dataset, train=replace(dataset.train, images=other))
+    assert find_partners(Pooled(networks["student"]), networks["teacher"], tiny)[3] == 3
 
 
 def test_memory_does_not_grow_with_the_images(
-    networks: dict[str, WideResNet], dataset: Dataset
+    networks: dict[str, Network], dataset: Dataset
 ) -> None:
     """No pass has more images than a batch and one, and of more images no more is kept."""
     seen: list[int] = []
@@ -575,16 +574,27 @@ def test_memory_does_not_grow_with_the_images(
         for model in networks.values()
     ]
     kept = {}
-    for images in (20, 60):
-        sums = measure_test_images(study_of(networks, dataset, images, 8))
+    for images in (20, 36):
+        study = study_of(networks, dataset, images, batch_size=8, faithfulness_images=4)
+        sums = measure_test_images(study)
         kept[images] = {name: total.shape for name, total in sums.sums.items()}
-        assert max(seen) == 9
-        measure_artificial_images(study_of(networks, dataset, images, 8))
-        measure_faithfulness(study_of(networks, dataset, images, 8))
+        measure_artificial_images(study)
+        measure_faithfulness(study)
         assert max(seen) == 9
     for hook in hooks:
         hook.remove()
-    assert kept[20] == kept[60]
+    assert kept[20] == kept[36]
+
+
+def test_teacher_is_run_once_for_each_batch(networks: dict[str, Network], dataset: Dataset) -> None:
+    """Its maps of a batch serve all students, and itself where it is measured too."""
+    study, teacher = study_of(networks, dataset, 60), networks["teacher"]
+    more = [Subject(name, 3, "x", teacher, 3, partners={3: 3}) for name in ("teacher", "twin")]
+    calls: list[int] = []
+    hook = teacher.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
+    measure_test_images(replace(study, subjects=study.subjects + more))
+    hook.remove()
+    assert calls == [51, 11]
 
 
 def test_spread_choice_is_balanced() -> None:
@@ -593,95 +603,46 @@ def test_spread_choice_is_balanced() -> None:
     chosen = choose_spread(labels, 14)
     assert np.bincount(labels[chosen]).tolist() == [4, 2, 4, 4]
     assert (chosen[:4].tolist(), chosen[4:6].tolist()) == ([0, 10, 20, 30], [40, 41])
-    assert len(choose_spread(labels, 15)) == 15
     assert np.bincount(labels[choose_spread(labels, 2)], minlength=4).tolist() == [1, 1, 0, 0]
-
-
-@pytest.mark.parametrize("count", [122, 123, 10_000])
-def test_spread_choice_of_all(count: int) -> None:
-    """All images are taken where there are no more."""
-    labels = np.random.default_rng(0).integers(4, size=122)
-    assert sorted(choose_spread(labels, count)) == list(range(122))
-
-
-def test_archive_without_masks(measure: Measure, folder: Path) -> None:
-    """Stored masks that aren't there are refused by the name of the file and what is allowed."""
-    with pytest.raises(ValueError, match=r"no_masks.npz: has no test_masks.*above_zero, none"):
-        measure("student", data=folder / "no_masks.npz")
-
-
-def test_masks_of_another_shape(measure: Measure, folder: Path) -> None:
-    """Masks that aren't those of the test images are refused with what was found."""
-    with np.load(folder / "data.npz") as archive:
-        arrays = dict(archive)
-    for name, masks in (("few", arrays["test_masks"][1:]), ("grey", arrays["test_masks"] * 1.0)):
-        np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays | {"test_masks": masks})
-        with pytest.raises(ValueError, match=rf"{name}.npz: test_masks is {masks.dtype}.*bool"):
-            measure("student", data=folder / f"{name}.npz")
-
-
-def test_checkpoint_of_another_seed(measure: Measure) -> None:
-    """A checkpoint of another seed than the table will say is refused."""
-    with pytest.raises(ValueError, match=r"student.pt: is of seed 3, expected 4"):
-        measure("student", seed=4)
-
-
-def test_maps_that_are_not_finite(measure: Measure) -> None:
-    """A network whose maps aren't finite has no table: the group is named."""
-    with pytest.raises(FloatingPointError, match="maps of group 2, mean_square"):
-        measure("broken")
-
-
-def test_mistakes_end_with_one_line(folder: Path, tmp_path: Path) -> None:
-    """A mistake is one line on stderr and status 1, and leaves no table."""
-    metrics = tmp_path / "metrics.csv"
-    flags = command(folder, "student", None, data=folder / "no_masks.npz", metrics=metrics)
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *flags], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("measure_attention.py: error: ")
-    assert "no_masks.npz" in line
-    assert not list(tmp_path.iterdir())
+    for count in (122, 10_000):
+        assert sorted(choose_spread(labels, count)) == [*range(122)]
 
 
 @pytest.mark.parametrize(
-    ("flag", "value"),
-    [("collapses", ["sum"]), ("object_mask", "guessed"), ("steps", 1), ("resamples", 0)],
+    ("methods", "flags", "message"),
+    [
+        (
+            ["student"],
+            {"data": "no_masks.npz"},
+            r"no_masks.npz: has no test_masks.*above_zero, none",
+        ),
+        (["student"], {"data": "few_masks.npz"}, r"few_masks.npz: test_masks is bool \(159.*\(160"),
+        (["student"], {"network": ["twin", 4, "twin.pt"]}, "twin.pt: is of seed 3, expected 4"),
+        (["student"], {"network": ["twin", "x", "twin.pt"]}, "network twin: seed is 'x'; allowed"),
+        (["student"], {"network": ["student", 3, "twin.pt"]}, "network: student is named twice"),
+        (["student"], {"taught": ("twin",)}, "taught: found twin; allowed: student"),
+        (["student"], {"collapses": ["mean_square"] * 2}, "collapses: found .*allowed: each once"),
+        (["bursting"], {}, "bursting: maps of stage 2, mean_square"),
+    ],
 )
-def test_flags_out_of_range(
-    folder: Path, capsys: pytest.CaptureFixture[str], flag: str, value: Any
+def test_mistakes(
+    measure: Measure, folder: Path, methods: list[str], flags: dict[str, Any], message: str
 ) -> None:
-    """A flag's wrong value is named in one line, with what is allowed."""
+    """A mistake is told by what was found and what is allowed, and leaves no table."""
+    paths = {
+        "data": lambda name: folder / name,
+        "network": lambda each: [*each[:2], folder / each[2]],
+    }
+    given = {name: paths.get(name, lambda value: value)(value) for name, value in flags.items()}
+    with pytest.raises((ValueError, FloatingPointError), match=message):
+        measure(*methods, **given)
+    assert not [*folder.glob("table*")]
+
+
+def test_masks_have_to_be_known(measure: Measure, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the config may leave it to the format where objects are."""
     with pytest.raises(SystemExit) as end:
-        main(command(folder, "student", None, **{flag: value}))
+        measure("student", object_mask="auto")
     assert end.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--" + flag.replace("_", "-") in line
-
-
-def test_padding_mode_is_a_flag_of_training(folder: Path, tmp_path: Path, dataset: Dataset) -> None:
-    """A network that was trained with reflected borders is rebuilt with them."""
-    settings = vars(PROTOCOL) | {"epochs": 1, "depth": 10, "width": 1, "seed": 0, "device": "cpu"}
-    for switch in ("milestones", "reset_momentum", "nesterov", "flip"):
-        del settings[switch]
-    flags = [
-        text
-        for name, value in settings.items()
-        for text in ("--" + name.replace("_", "-"), str(value))
-    ]
-    found = {}
-    for padding_mode in ("reflect", "zeros"):
-        checkpoint = tmp_path / padding_mode / "checkpoint.pt"
-        train_teacher.main(
-            [
-                *("--data", str(folder / "data.npz"), "--checkpoint", str(checkpoint)),
-                *("--history", str(tmp_path / "history.csv"), "--padding-mode", padding_mode),
-                *flags,
-            ]
-        )
-        model, content = load_checkpoint(checkpoint, dataset, CPU)
-        assert content["provenance"]["arguments"]["padding_mode"] == padding_mode
-        found[padding_mode] = model.stem.padding_mode
-    assert found == {"reflect": "reflect", "zeros": "zeros"}
+    assert "--object-mask" in line

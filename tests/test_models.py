@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from distillation.models import (
+from distillation.networks.wrn import (
     Convolution,
     PaddingMode,
     WideResNet,

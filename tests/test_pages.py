@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from distillation.pages import page
+from distillation.reporting.pages import page
 
 TABLE = """\
 # Cluttered digits

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from distillation.attention import image_dependence
-from distillation.poisson_bootstrap import PoissonBootstrap
+from distillation.measuring.attention import image_dependence
+from distillation.measuring.bootstrap import PoissonBootstrap
 
 
 def streamed(values: np.ndarray, sizes: list[int], seed: int = 0) -> PoissonBootstrap[str]:
     """Return sums over values that came in batches of some sizes."""
     sums = PoissonBootstrap(50, [seed])
     for batch in np.split(values, np.cumsum(sizes)[:-1]):
-        sums.add("value", batch, sums.draw(len(batch)))
+        sums.add({"value": batch}, sums.draw(len(batch)))
     return sums
 
 
@@ -55,34 +55,35 @@ def test_seeds_differ() -> None:
 
 
 def test_images_without_a_value_are_left_out() -> None:
-    """NaN counts for nothing: mean and interval are those of the images that have a value."""
-    values = np.random.default_rng(1).normal(size=40)
-    values[[0, 7, 39]] = np.nan
-    found = streamed(values, [20, 20]).estimate("value")
+    """NaN counts for nothing: the estimate is that of the images with a value, for each name."""
+    values = np.random.default_rng(1).normal(size=(40, 2))
+    values[[0, 7, 39], 0] = np.nan
+    sums = PoissonBootstrap[str](50, [0])
+    for part in (values[:20], values[20:]):
+        columns = {"holes": part[:, 0], "vectors": part, "whole": part[:, 1]}
+        sums.add(columns, sums.draw(20))
     weights = np.random.default_rng([0]).poisson(1, (40, 50))
-    there = ~np.isnan(values)
-    means = [np.average(values[there], weights=column[there]) for column in weights.T]
-    assert found == pytest.approx((np.nanmean(values), *np.quantile(means, [0.025, 0.975])))
+    there = ~np.isnan(values[:, 0])
+    for name, of, known in (("holes", 0, there), ("whole", 1, there | True), ("vectors", 1, there)):
+        chosen = values[known, of]
+        means = [np.average(chosen, weights=column[known]) for column in weights.T]
+        found = sums.estimate(name, (lambda each: each[:, 1]) if name == "vectors" else None)
+        assert found == pytest.approx((chosen.mean(), *np.quantile(means, [0.025, 0.975]))), name
 
 
-def test_nothing_left() -> None:
-    """Without any value there is no estimate."""
-    assert streamed(np.full(4, np.nan), [2, 2]).estimate("value") is None
-
-
-def test_one_image_has_no_interval() -> None:
-    """A value of one image is given, its interval is not."""
-    found = streamed(np.array([np.nan, 2.5]), [2]).estimate("value")
-    assert found is not None
-    assert found.value == 2.5
-    assert math.isnan(found.low)
-    assert math.isnan(found.high)
-
-
-def test_few_images() -> None:
-    """Replicates that draw none of a few images are left out of the interval."""
-    found = streamed(np.array([1.0, 3.0]), [2]).estimate("value")
-    assert found == pytest.approx((2, 1, 3))
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([np.nan, np.nan], None),
+        ([np.nan, 2.5], (2.5, np.nan, np.nan)),
+        # Replicates that draw none of a few images are left out of the interval.
+        ([1.0, 3.0], (2, 1, 3)),
+    ],
+)
+def test_few_images(values: list[float], expected: tuple[float, ...] | None) -> None:
+    """Without a value there is no estimate, and of one image no interval."""
+    found = streamed(np.array(values), [2]).estimate("value")
+    assert found == (pytest.approx(expected, nan_ok=True) if expected else None)
 
 
 def test_statistics_of_a_mean_of_vectors() -> None:
@@ -97,40 +98,24 @@ def test_statistics_of_a_mean_of_vectors() -> None:
     assert found == pytest.approx(expected)
 
 
-def coverage(hits: list[bool]) -> float:
-    """Return the standard errors by which a share of hits is off 95 %."""
-    return (sum(hits) / len(hits) - 0.95) / math.sqrt(0.95 * 0.05 / len(hits))
-
-
-def test_intervals_of_means_cover_what_they_promise() -> None:
-    """Of 95 % intervals of means, about 95 % hold the true mean, also of skewed values."""
-    generator = np.random.default_rng(0)
-    hits = []
-    for trial in range(400):
-        sums = PoissonBootstrap(200, [trial])
-        for _ in range(4):
-            sums.add("value", generator.exponential(size=50), sums.draw(50))
-        found = sums.estimate("value")
-        assert found is not None
-        hits.append(found.low <= 1 <= found.high)
-    # Percentile intervals of skewed values cover a little less.
-    assert -4 < coverage(hits) < 3
-
-
-def test_intervals_of_image_dependence_cover_what_they_promise() -> None:
-    """The same holds for image dependence, of a distribution whose true value is known."""
+@pytest.mark.parametrize("of_means", [True, False])
+def test_intervals_cover_what_they_promise(of_means: bool) -> None:
+    """About 95 % of the intervals of skewed means, and of image dependence, hold the true value."""
     generator = np.random.default_rng(0)
     # Each image has one of four directions, with these probabilities.
     shares = np.array([0.4, 0.3, 0.2, 0.1])
-    true = 1 - np.square(shares).sum()
+    true = 1.0 if of_means else 1 - np.square(shares).sum()
     hits = []
     for trial in range(400):
-        sums = PoissonBootstrap(200, [trial])
+        sums = PoissonBootstrap[str](200, [trial])
         for _ in range(4):
-            units = np.eye(4)[generator.choice(4, 100, p=shares)]
-            sums.add("value", units, sums.draw(100))
-        found = sums.estimate("value", image_dependence)
+            skewed = generator.exponential(size=100)
+            values = skewed if of_means else np.eye(4)[generator.choice(4, 100, p=shares)]
+            sums.add({"value": values}, sums.draw(100))
+        found = sums.estimate("value", None if of_means else image_dependence)
         assert found is not None
         hits.append(found.low <= true <= found.high)
-    # Values and replicates lean down by 1 / N of the value each, so a little less again.
-    assert -4 < coverage(hits) < 3
+    # Percentile intervals of skewed values cover a little less, and image dependence and its
+    # replicates lean down by 1 / N of the value each.
+    errors = (np.mean(hits) - 0.95) / math.sqrt(0.95 * 0.05 / len(hits))
+    assert -4 < errors < 3

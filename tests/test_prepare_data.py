@@ -1,6 +1,8 @@
-"""prepare_data.py: the held-out part of the training split that takes the test split's place."""
+"""Preparing data: declarations of formats, and held-out images in the test split's place."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 from PIL import Image
 
 import prepare_data
-from distillation.arguments import run
+from distillation.data.splits import hold_out, statistics
+from distillation.settings.arguments import run
+from shell import ROOT
 
 CLASSES = {"cat": 20, "dog": 10}
 
@@ -36,7 +40,7 @@ def places(arrays: dict[str, np.ndarray], split: str) -> list[int]:
 def test_held_out_images_are_of_the_training_split(fraction: float, counts: list[int]) -> None:
     """Each training image is on one side, with its label; the fraction holds in each class."""
     before = arrays_of()
-    after = prepare_data.hold_out(before, fraction, 0)
+    after = hold_out(before, fraction, 0)
     assert sorted(places(after, "train") + places(after, "test")) == list(range(30))
     assert np.bincount(after["test_labels"]).tolist() == counts
     for split in ("train", "test"):
@@ -48,9 +52,7 @@ def test_held_out_images_are_of_the_training_split(fraction: float, counts: list
 
 def test_the_seed_alone_draws_the_held_out_images() -> None:
     """One seed holds out the same images each time, another others."""
-    first, again, other = (
-        places(prepare_data.hold_out(arrays_of(), 0.2, seed), "test") for seed in (3, 3, 4)
-    )
+    first, again, other = (places(hold_out(arrays_of(), 0.2, seed), "test") for seed in (3, 3, 4))
     assert first == again
     assert first != other
 
@@ -58,12 +60,12 @@ def test_the_seed_alone_draws_the_held_out_images() -> None:
 def test_too_few_images_to_hold_out() -> None:
     """A part that can't have all classes is refused in one line that names the fraction."""
     with pytest.raises(ValueError, match=r"^validation_fraction 0.02 of 30 images: .*\d") as error:
-        prepare_data.hold_out(arrays_of(), 0.02, 0)
+        hold_out(arrays_of(), 0.02, 0)
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=r"103 images: leaves one part without class dog.* has 3;"):
-        prepare_data.hold_out(arrays_of(100, 3), 0.1, 0)
+        hold_out(arrays_of(100, 3), 0.1, 0)
     with pytest.raises(ValueError, match=r"103 images: leaves one part without class dog.* has 3;"):
-        prepare_data.hold_out(arrays_of(100, 3), 0.9, 0)
+        hold_out(arrays_of(100, 3), 0.9, 0)
 
 
 @pytest.fixture
@@ -82,32 +84,45 @@ def folder(tmp_path: Path) -> Path:
 def flags(folder: Path, *more: str) -> list[str]:
     """Return the command line that reads a folder of images."""
     return [
-        *("--format", "image_folder", "--source", str(folder), "--image-size", "8"),
-        *("--channels", "1", "--fit", "crop", "--archive", str(folder.parent / "held.npz")),
-        *("--description", str(folder.parent / "held.json"), *more),
+        *("--archive", str(folder.parent / "held.npz")),
+        *("--description", str(folder.parent / "held.json"), "--format", "image_folder"),
+        *(f"source={folder}", "image_size=8", "channels=1", "fit=crop", *more),
     ]
 
 
 def test_archive_of_held_out_images(folder: Path) -> None:
     """The archive holds training images only, and is normalised by those that are trained on."""
-    prepare_data.main(flags(folder, "--validation-fraction", "0.2", "--validation-seed", "0"))
+    prepare_data.main(flags(folder, "validation_fraction=0.2", "validation_seed=0"))
     with np.load(folder.parent / "held.npz") as arrays:
         assert len(arrays["train_labels"]) == 24
         assert len(arrays["test_labels"]) == 6
         assert arrays["test_images"].min() >= 100
         assert arrays["mean"] == pytest.approx([arrays["train_images"].mean()])
         assert arrays["std"] == pytest.approx([arrays["train_images"].std()])
+        assert arrays["held_out"]
     described = json.loads((folder.parent / "held.json").read_text())
     assert described["images"]["test"]["per_class"] == [4, 2]
-    assert described["provenance"]["arguments"]["validation_fraction"] == 0.2
+    assert described["held_out"]
+    given = described["provenance"]["arguments"]["format"]["image_folder"]
+    assert given["validation_fraction"] == 0.2
+    assert {*folder.parent.iterdir()} == {folder, *folder.parent.glob("held.*")}
+
+
+def test_a_whole_source_keeps_its_test_images(folder: Path) -> None:
+    """Where none are held out, the archive says so and has the source's own test images."""
+    prepare_data.main(flags(folder))
+    with np.load(folder.parent / "held.npz") as arrays:
+        assert arrays["test_images"].max() < 10
+        assert not arrays["held_out"]
+    assert json.loads((folder.parent / "held.json").read_text())["held_out"] is False
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--validation-fraction", "0.2"], "allowed: both"),
-        (["--validation-seed", "0"], "allowed: both"),
-        (["--validation-fraction", "1", "--validation-seed", "0"], "--validation-fraction"),
+        (["validation_fraction=0.2"], "image_folder: found one of validation_fraction"),
+        (["validation_seed=0"], "image_folder: found one of validation_fraction"),
+        (["validation_fraction=1", "validation_seed=0"], "validation_fraction: found 1; allowed:"),
     ],
 )
 def test_half_asked_for_validation_is_refused(
@@ -121,13 +136,25 @@ def test_half_asked_for_validation_is_refused(
     assert not (folder.parent / "held.npz").exists()
 
 
-def test_digits_are_not_held_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One digit is in several images, so images of it would stand on both sides."""
-    more = ["--format", "digits", "--validation-fraction", "0.2", "--validation-seed", "0"]
-    digits = [
-        *("--digit-size", "8", "--clutter-pieces", "0", "--clutter-size", "1", "--seed", "0"),
-        *("--train-placements", "2", "--test-placements", "1", "--test-fraction", "0.5"),
-    ]
-    with pytest.raises(SystemExit):
-        prepare_data.main(flags(folder, *more, *digits))
-    assert "--format digits; allowed: other formats" in capsys.readouterr().err
+def test_constant_images_are_refused() -> None:
+    """A channel that is the same everywhere can't be normalised."""
+    with pytest.raises(ValueError, match=r"constant in a channel; std is \[0\.0\]"):
+        statistics(np.full((2, 4, 4, 1), 7, dtype=np.uint8))
+
+
+def test_declarations_of_formats_import_nothing_large() -> None:
+    """The workflow knows settings, sizes and masks of all formats without the readers' packages."""
+    code = """
+import sys
+from distillation.settings import plugins
+kinds = {name: plugins.declared("formats", name) for name in plugins.names("formats")}
+sizes = kinds["cifar100"](validation_fraction=0.1, validation_seed=0).sizes()
+print(sizes.train, sizes.test, sizes.classes, kinds["cifar10"]().sizes().train)
+print(kinds["digits"].masks, kinds["fashion_mnist"].masks, kinds["image_folder"].masks)
+print(sorted({"PIL", "numpy", "sklearn", "torch", "torchvision"} & {*sys.modules}))
+"""
+    scripts = ROOT / "workflow/scripts"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=scripts, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "45000 5000 100 50000\nstored above_zero none\n[]\n"

@@ -1,44 +1,79 @@
-"""render_figures.py: whatever methods are called, nothing of a figure is cut off."""
+"""render_figures.py: all figures are there, and nothing of one is cut off."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 import render_figures
+from distillation.reporting.curves import all_curves
+from distillation.reporting.mosaics import attention_figure
+from distillation.reporting.results import Results, all_labels
+from made_up import TERMS, a_run, maps, write_runs
 from shell import ROOT
 
-SIDES = {1: 8, 2: 4, 3: 2}  # pixels of a map, by group
+STYLE = ROOT / "workflow/scripts/figures.mplstyle"
 
 
-def maps_of(models: list[str], images: int) -> render_figures.Maps:
-    """Return random maps of random images for each model, as in attention.npz."""
-    generator = np.random.default_rng(0)
-    arrays: dict[str, np.ndarray] = {
-        "images": generator.integers(0, 256, (images, 8, 8, 1), dtype=np.uint8),
-        "labels": np.arange(images),
-        "class_names": np.array([f"class {number}" for number in range(images)]),
+def test_all_figures(tmp_path: Path) -> None:
+    """Every figure is there as PNG and SVG, of networks of four and three stages."""
+    flags = write_runs(tmp_path / "runs", ["teacher", "kd"], "attention.npz")
+    folder = tmp_path / "figures"
+    render_figures.main([*flags, "--style", str(STYLE), "--dpi", "50", "--figures", str(folder)])
+    names = ["curves_teacher", "curves_students", "curves_test", "metrics", "confusion"]
+    names += ["attention_mean_square", "attention_mean_square_overlay"]
+    assert {file.name for file in folder.iterdir()} == {
+        f"{name}.{suffix}" for name in names for suffix in ("png", "svg")
     }
-    for group, side in SIDES.items():
-        arrays[f"mean_square_{group}"] = generator.random((images, side, side))
-    return dict.fromkeys(models, arrays)
 
 
-@pytest.mark.parametrize("images", [1, 10])
-@pytest.mark.parametrize("method", ["kd", "without_nesterov", "learning_rate_of_0_1"])
-def test_attention_figure_has_room_for_its_heads(images: int, method: str) -> None:
+def test_curves_of_terms() -> None:
+    """Each term has a panel with the models that have it; a network from elsewhere has no curves."""
+    runs = [a_run(model, 0) for model in TERMS]
+    runs[0] = replace(runs[0], history=runs[0].history.iloc[:0])
+    results = Results("Digits", runs, all_labels([*TERMS], {"kd": "KD"}))
+    figures = all_curves(results)
+    assert set(figures) == {"curves_baseline", "curves_students", "curves_test"}
+    shown = {
+        axes.get_title(): [line.get_label() for line in axes.lines]
+        for axes in figures["curves_students"].axes
+        if axes.get_visible()
+    }
+    students = ["Baseline", "KD", "at"]
+    assert shown == {
+        "Labels term, weight x Labels": students,
+        "KD term, weight x KD": ["KD"],
+        "AT term, weight x AT": ["at"],
+        "Total loss (differs in kind between methods)": students,
+        "Training accuracy": students,
+    }
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("repeat", "method", "others"),
+    [(1, "kd", 6), (3, "without_nesterov", 0), (3, "learning_rate_of_0_1", 6)],
+)
+def test_attention_figure_has_room_for_its_heads(repeat: int, method: str, others: int) -> None:
     """Title and heads of an attention figure lie inside of it and don't overlap."""
-    models = ["teacher", "baseline", "kd_2", "at", "at_kd", "fading_at", "soft", method]
-    with plt.style.context(ROOT / "workflow/scripts/figures.mplstyle"):
-        figure = render_figures.attention_figure(
-            maps_of(models, images), "mean_square", False, "Digits"
-        )
+    models = ["teacher", *["baseline", "kd_2", "at", "at_kd", "fading_at", "soft"][:others], method]
+    arrays = maps(3)
+    for name in [name for name in arrays if name not in ("class_names", "stages")]:
+        arrays[name] = np.concatenate([arrays[name]] * repeat)
+    results = Results("Digits", [], all_labels(models, {}))
+    with plt.style.context(STYLE):
+        figure = attention_figure(dict.fromkeys(models, arrays), "mean_square", False, results)
         figure.canvas.draw()
     [axes] = figure.axes
     title = axes.title.get_window_extent()
-    groups = [text.get_window_extent() for text in axes.texts]
+    stages = [text.get_window_extent() for text in axes.texts]
     heads = [tick.get_window_extent() for tick in axes.get_xticklabels()]
-    assert len(groups) == len(SIDES)
+    assert len(stages) == 3
     assert title.y1 <= figure.bbox.y1
-    assert max(box.y1 for box in groups) <= title.y0
-    assert max(box.y1 for box in heads) <= min(box.y0 for box in groups)
+    assert max(box.y1 for box in stages) <= title.y0
+    assert max(box.y1 for box in heads) <= min(box.y0 for box in stages)
+    assert all(one.x1 <= other.x0 for one, other in pairwise(stages))
     plt.close(figure)

@@ -13,8 +13,8 @@ import pytest
 
 import publish_results
 import render_results
-from distillation.arguments import run
-from distillation.results import LABELS
+from distillation.reporting.results import LABELS
+from distillation.settings.arguments import run
 from shell import ROOT
 
 DOCS = ROOT / "docs"

@@ -1,97 +1,98 @@
 """Runs that are put into one table: those of one config are taken, any others are refused."""
 
+import json
+import sys
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import fields, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
-from distillation.results import WEIGHTS, Run, check_one_experiment, colours
-from distillation.training import Weights
+import render_table
+from distillation.reporting.consistency import check_one_experiment
+from distillation.reporting.results import all_labels, colours, held_out_words
+from distillation.reporting.trained import Run
+from made_up import TERMS, a_run, write_runs
 
-TEACHER = {
-    "arguments": {"depth": 16, "width": 1, "epochs": 3, "batch_size": 32},
-    "seed": 0,
-    "code_digest": "code of the teacher's training",
-    "data_sha256": "data",
-    "packages": {"torch": "2.15.0"},
-    "commit": "a",
-}
-STUDENT = TEACHER | {
-    "arguments": {"depth": 10, "width": 1, "epochs": 2, "batch_size": 32, "alpha": 0.0},
-    "code_digest": "code of the students' training",
-}
-EVALUATION = {
-    "arguments": {"batch_size": 128},
-    "code_digest": "code of the evaluation",
-    "data_sha256": "data",
-}
-
-
-def a_run(model: str, seed: int, training: dict[str, Any]) -> Run:
-    """Return a run with a history as long as its training says."""
-    metrics = {"provenance": EVALUATION, "training_provenance": training | {"seed": seed}}
-    epochs = training["arguments"]["epochs"]
-    return Run(model, seed, deepcopy(metrics), pd.DataFrame({"epoch": range(epochs)}))
+OUTPUTS = ("csv", "markdown", "page", "summary", "provenance")
 
 
 @pytest.fixture
 def runs() -> list[Run]:
     """Return a teacher, and two seeds of a baseline and of a method that has the teacher."""
-    kd = deepcopy(STUDENT) | {"teacher": TEACHER}
-    kd["arguments"] |= {"alpha": 0.9}
-    students = [("baseline", STUDENT), ("kd", kd)]
-    return [
-        a_run("teacher", 0, TEACHER),
-        *(a_run(model, seed, training) for model, training in students for seed in (0, 1)),
-    ]
+    named = [("teacher", 0), *((model, seed) for model in ("baseline", "kd") for seed in (0, 1))]
+    return [a_run(model, seed) for model, seed in named]
 
 
-def set_argument(step: str, name: str, value: object) -> Callable[[Run], object]:
-    """Make the change of an argument of training or evaluation."""
-    return lambda run: run.metrics[step]["arguments"].update({name: value})
+def check(runs: list[Run], own_training: dict[str, list[str]] | None = None) -> None:
+    """Check runs of which one model is a teacher."""
+    check_one_experiment(runs, own_training or {}, ["teacher"])
 
 
-def set_field(step: str, name: str, value: object) -> Callable[[Run], object]:
-    """Make the change of another field of the provenance."""
-    return lambda run: run.metrics[step].update({name: value})
+def put(step: str, *place: Any) -> Callable[[Run], object]:
+    """Make the change of a value of the provenance of training or evaluation."""
+    *parents, name, value = place
+
+    def change(run: Run) -> None:
+        values = run.metrics[step]
+        for parent in parents:
+            values = values[parent]
+        values[name] = value
+
+    return change
+
+
+TRAINING, EVALUATION = "training_provenance", "provenance"
 
 
 def test_colours_differ() -> None:
-    """The four arms and eight methods more are told apart by colour, whatever they are called."""
-    models = ["teacher", "baseline", "at_1", "kd", "at", "at_kd", *"abcdefg"]
-    found = colours(models)
-    assert len({found[model].lower() for model in models}) == len(models)
+    """Twelve methods and a teacher, which is black, are told apart by colour, by their order."""
+    found = colours(["teacher", *"abcdefghijkl"])
+    assert len({colour.lower() for colour in found.values()}) == 13
+    assert found["teacher"] == "#000000"
+    assert colours("xy")["x"] == found["a"]
+
+
+def test_labels() -> None:
+    """A model is called what is said, or by its name; an unknown one, or a name twice, is named."""
+    models = ["teacher", "baseline", "kd", "soft"]
+    assert [*all_labels(models, {"kd": "KD"}).values()] == ["Teacher", "Baseline", "KD", "soft"]
+    with pytest.raises(ValueError, match="--label: found 'at'; allowed: teacher, baseline"):
+        all_labels(models, {"at": "AT"})
+    with pytest.raises(ValueError, match="--label: found 'soft' for two models"):
+        all_labels(models, {"kd": "soft"})
+
+
+def test_words_of_held_out_images() -> None:
+    """Test images become held-out ones, whole words only."""
+    assert held_out_words("Test top-5, latest test") == "Held-out top-5, latest held-out"
 
 
 def test_one_config_is_taken(runs: list[Run]) -> None:
-    """Students that differ in weights, seed, commit and package versions belong together."""
+    """Students that differ in terms and their code, seed, commit and packages belong together."""
     runs[4].training.update(commit="b", dirty=True, packages={"torch": "2.16.0"})
-    check_one_experiment(runs, {})
+    check(runs)
 
 
 def test_training_of_ones_own(runs: list[Run]) -> None:
     """A method differs from the others in what is its own, and in nothing else."""
     for run in runs[3:]:
-        set_argument("training_provenance", "batch_size", 64)(run)
+        put(TRAINING, "arguments", "batch_size", 64)(run)
     kd_first = runs[:1] + runs[3:] + runs[1:3]
     for order in (runs, kd_first):
-        check_one_experiment(order, {"kd": ["batch_size"]})
-    other = deepcopy(runs[1])
-    set_argument("training_provenance", "batch_size", 128)(other)
+        check(order, {"kd": ["batch_size"]})
+    other = a_run("baseline", 0)
+    put(TRAINING, "arguments", "batch_size", 128)(other)
     for order in (runs, kd_first):
         with pytest.raises(ValueError, match="batch_size 32, of at, seed 0, 128"):
-            check_one_experiment(
-                [*order, replace(other, model="at", seed=0)], {"kd": ["batch_size"]}
-            )
-    for own in ({}, {"kd": ["width"]}, {"baseline": ["width"]}):
+            check([*order, replace(other, model="at", seed=0)], {"kd": ["batch_size"]})
+    for own in ({}, {"kd": ["network"]}, {"baseline": ["network"]}):
         with pytest.raises(ValueError, match="batch_size 32, of kd, seed 0, 64"):
-            check_one_experiment(runs, own)
-    set_argument("training_provenance", "batch_size", 128)(runs[4])
+            check(runs, own)
+    put(TRAINING, "arguments", "batch_size", 128)(runs[4])
     with pytest.raises(ValueError, match="batch_size 64, of kd, seed 1, 128"):
-        check_one_experiment(runs, {"kd": ["batch_size"]})
+        check(runs, {"kd": ["batch_size"]})
 
 
 @pytest.mark.parametrize(
@@ -99,32 +100,33 @@ def test_training_of_ones_own(runs: list[Run]) -> None:
     [
         ({"at": ["batch_size"]}, "found 'at'; allowed: baseline, kd"),
         ({"teacher": ["batch_size"]}, "found 'teacher'; allowed: baseline, kd"),
-        ({"kd": ["batch_sise"]}, "kd: found 'batch_sise'; allowed: alpha, batch_size"),
-        ({"kd": ["code_digest"]}, "kd: found 'code_digest'"),
+        ({"kd": ["batch_sise"]}, "kd: found 'batch_sise'; allowed: batch_size, epochs"),
     ],
 )
 def test_own_training_of_nothing(runs: list[Run], own: dict[str, list[str]], said: str) -> None:
     """A method that isn't there and an argument that trainings don't have are named."""
     with pytest.raises(ValueError, match=f"^--own-training.*{said}"):
-        check_one_experiment(runs, own)
+        check(runs, own)
 
 
 @pytest.mark.parametrize(
     ("changed", "change", "said"),
     [
-        ([4], set_argument("training_provenance", "alpha", 0.5), "alpha 0.9"),
-        ([3, 4], set_argument("training_provenance", "batch_size", 64), "batch_size 32"),
-        ([2], set_argument("training_provenance", "width", 2), "width 1"),
-        ([2], set_argument("training_provenance", "momentum", 0.9), "momentum None"),
-        ([3, 4], set_field("training_provenance", "code_digest", "other"), "code_digest"),
-        ([0], set_field("training_provenance", "data_sha256", "other"), "data_sha256"),
-        ([1, 2, 3, 4], set_field("training_provenance", "data_sha256", "other"), "data_sha256"),
-        ([3], set_argument("provenance", "batch_size", 64), "batch_size 128"),
-        ([3], set_field("provenance", "code_digest", "other"), "code_digest"),
-        ([3], set_field("provenance", "data_sha256", "other"), "data_sha256"),
-        ([4], set_field("training_provenance", "teacher", TEACHER | {"seed": 1}), "teacher"),
-        ([0], set_argument("training_provenance", "depth", 22), "teacher"),
-        ([1, 2, 3, 4], set_argument("training_provenance", "epochs", 3), "2 epochs"),
+        ([4], put(TRAINING, "arguments", "term", "kd", "weight", 0.5), "term.kd.weight 0.9"),
+        ([4], put(TRAINING, "plugins", "terms.kd", "new"), "terms.kd 'kd', of kd, seed 1, 'new'"),
+        ([3, 4], put(TRAINING, "plugins", "terms.labels", "new"), "terms.labels"),
+        ([3, 4], put(TRAINING, "plugins", "networks.wrn", "new"), "networks.wrn"),
+        ([3, 4], put(TRAINING, "arguments", "batch_size", 64), "batch_size 32"),
+        ([2], put(TRAINING, "arguments", "network", "wrn", "width", 2), "network.wrn.width 1"),
+        ([2], put(TRAINING, "arguments", "momentum", 0.9), "momentum None"),
+        ([3, 4], put(TRAINING, "code_digest", "other"), "code_digest"),
+        ([0], put(TRAINING, "data_sha256", "other"), "data_sha256"),
+        ([1, 2, 3, 4], put(TRAINING, "data_sha256", "other"), "data_sha256"),
+        ([3], put(EVALUATION, "arguments", "batch_size", 64), "batch_size 128"),
+        ([3], put(EVALUATION, "code_digest", "other"), "code_digest"),
+        ([4], put(TRAINING, "teacher", "seed", 1), "teacher"),
+        ([0], put(TRAINING, "arguments", "network", "wrn", "depth", 22), "teacher"),
+        ([1, 2, 3, 4], put(TRAINING, "arguments", "epochs", 3), "2 epochs"),
     ],
 )
 def test_another_config_is_refused(
@@ -134,16 +136,68 @@ def test_another_config_is_refused(
     for number in changed:
         change(runs[number])
     with pytest.raises(ValueError, match=said) as error:
-        check_one_experiment(runs, {})
+        check(runs)
     assert "\n" not in str(error.value)
 
 
 def test_run_given_twice(runs: list[Run]) -> None:
     """A model and seed count once."""
     with pytest.raises(ValueError, match="kd, seed 1, is given twice"):
-        check_one_experiment([*runs, runs[-1]], {})
+        check([*runs, runs[-1]])
 
 
-def test_weights_are_those_of_the_training() -> None:
-    """What the students of an experiment may differ in are the weights, all of them."""
-    assert set(WEIGHTS) == {field.name for field in fields(Weights)}
+def test_a_teacher_of_ones_own(runs: list[Run]) -> None:
+    """A method's own teacher is no student, and may be any model among the runs."""
+    other = replace(a_run("teacher", 0), model="kd_teacher")
+    put(TRAINING, "arguments", "network", "wrn", "depth", 22)(other)
+    for run in runs[3:]:
+        run.training["teacher"] = other.training
+    check_one_experiment([*runs, other], {}, ["teacher", "kd_teacher"])
+    with pytest.raises(ValueError, match="code_digest"):
+        check([*runs, other])
+
+
+def rendered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, **options: bool
+) -> tuple[list[list[str]], str]:
+    """Return the rows of the Markdown table of made-up runs, and the whole."""
+    # The digest in the provenance is of the script that runs.
+    monkeypatch.setitem(sys.modules, "__main__", render_table)
+    outputs = [text for name in OUTPUTS for text in (f"--{name}", str(folder / name))]
+    render_table.main([*write_runs(folder, TERMS, "", **options), *outputs])
+    text = (folder / "markdown").read_text()
+    return [line.strip("| ").split(" | ") for line in text.splitlines() if "|" in line], text
+
+
+def test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are those of the runs' terms and metrics, in order; a model without one has a dash."""
+    rows, _ = rendered(tmp_path, monkeypatch)
+    assert rows[0] == ["Teacher (n = 1)", "Baseline (n = 2)", "KD (n = 2)", "at (n = 2)"]
+    assert [row[0] for row in rows[2:]] == [
+        *("Parameters", "Multiply-accumulates (million)", "Training loss (total)"),
+        *("Training cross-entropy (nats)", "Labels term, weight x Labels", "Labels loss"),
+        *("KD term, weight x KD", "KD loss", "AT term, weight x AT", "AT loss"),
+        *("Training accuracy (%)", "Test accuracy (%)", "Test cross-entropy (nats)"),
+        *("Calibration error (%)", "Agreement with the teacher (%)", "Training time (s)"),
+    ]
+    table = {row[0]: row[1:] for row in rows}
+    # 0.02 in the last epoch, times 0.9.
+    assert table["KD term, weight x KD"] == ["-", "-", "0.0180 ± 0.0000", "-"]
+    assert table["Agreement with the teacher (%)"][:2] == ["-", "99.25 ± 0.35"]
+    summary = json.loads((tmp_path / "summary").read_text())
+    assert summary["kd"]["teacher_agreement"] == 99.25
+    assert "teacher_agreement" not in summary["teacher"]
+
+
+def test_a_teacher_from_elsewhere_and_held_out_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A teacher that was trained elsewhere has dashes; held-out images are called so."""
+    rows, text = rendered(tmp_path, monkeypatch, held_out=True, brought=True)
+    table = {row[0]: row[1:] for row in rows}
+    for name in ("Training loss (total)", "Training accuracy (%)", "Training time (s)"):
+        assert table[name][0] == "-"
+    assert "Held-out accuracy (%)" in table
+    assert "Held-out training images: 40" in text
+    assert "Teacher trained elsewhere; Baseline 2" in text
+    assert "Test" not in text

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distillation.runs import time_keeper
+from distillation.training.run import time_keeper
 
 
 @pytest.mark.parametrize(

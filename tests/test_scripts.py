@@ -19,10 +19,10 @@ import pytest
 import torch
 from PIL import Image
 
-from distillation.checkpoint import load_checkpoint
-from distillation.code import code_digest
-from distillation.data import ARRAYS, digest_arrays, read_dataset
-from distillation.losses import Collapse
+from distillation.data.dataset import ARRAYS, digest_arrays, read_dataset
+from distillation.record.checkpoint import load_checkpoint
+from distillation.record.digest import code_digest
+from distillation.terms.losses import Collapse
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "workflow/scripts"
 NAMES = sorted(path.name for path in SCRIPTS.glob("*.py"))

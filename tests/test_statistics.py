@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from distillation.statistics import (
+from distillation.reporting.intervals import (
     bootstrap_mean,
     detectable_difference,
     holm,
@@ -27,18 +27,17 @@ def test_paired_t_by_hand() -> None:
     """Mean difference 2, deviation 1, three seeds: t = 2 sqrt(3), and the table's 4.303 at 2 df."""
     found = paired_t([11.0, 12.0, 13.0], [10.0, 10.0, 10.0], 0.95)
     half = 4.302653 / math.sqrt(3)
-    assert found.low == pytest.approx(2 - half, abs=1e-5)
-    assert found.high == pytest.approx(2 + half, abs=1e-5)
+    assert found.difference == pytest.approx((2, 2 - half, 2 + half), abs=1e-5)
     # With 2 degrees of freedom the distribution function has a closed form.
     t = 2 * math.sqrt(3)
     assert found.p_value == pytest.approx(1 - t / math.sqrt(2 + t**2), rel=1e-9)
 
 
 def test_t_interval_is_that_of_scipy() -> None:
-    """The interval of a mean is the one-sample t test's."""
+    """The interval of a mean is the one-sample t test's, around the mean."""
     values = np.random.default_rng(0).normal(3, 2, 6)
     expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.9)
-    assert t_interval(values, 0.9) == pytest.approx((expected.low, expected.high))
+    assert t_interval(values, 0.9) == pytest.approx((values.mean(), *expected))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,8 @@ def test_t_interval_is_that_of_scipy() -> None:
 def test_nothing_is_said_without_a_spread(method: list[float], reference: list[float]) -> None:
     """One seed, or the same difference in all seeds, gives no interval, no p-value, no warning."""
     found = paired_t(method, reference, 0.95)
-    assert all(map(math.isnan, found))
+    assert found.difference.value == pytest.approx(np.subtract(method, reference).mean())
+    assert all(map(math.isnan, (*found.difference[1:], found.p_value)))
     differences = np.subtract(method, reference)
     if len(method) > 1:
         assert math.isnan(detectable_difference(0.0, len(differences), 0.95, 0.8))
@@ -88,7 +88,7 @@ def test_coverage_of_the_t_interval(seeds: int) -> None:
         shared = generator.normal(90, 3, seeds)
         method = shared + true + generator.normal(0, 0.2, seeds)
         reference = shared + generator.normal(0, 0.2, seeds)
-        low, high, _ = paired_t(method, reference, 0.95)
+        _, low, high = paired_t(method, reference, 0.95).difference
         covered += low <= true <= high
     assert within_chance(covered / trials, 0.95, trials)
 
@@ -100,7 +100,7 @@ def test_coverage_of_the_bootstrap() -> None:
     covered = 0
     for number in range(trials):
         values = generator.choice([-100.0, 0.0, 100.0], images, p=chances)
-        low, high = bootstrap_mean(values, 0.95, 300, number)
+        _, low, high = bootstrap_mean(values, 0.95, 300, number)
         covered += low <= 100 * (chances[2] - chances[0]) <= high
     assert within_chance(covered / trials, 0.95, trials)
 
@@ -110,7 +110,7 @@ def test_bootstrap_is_the_percentile_of_resampled_means() -> None:
     generator = np.random.default_rng(1)
     values = generator.normal(0, 1, 50)
     means = generator.choice(values, (20000, 50)).mean(axis=1)
-    expected = np.quantile(means, [0.05, 0.95])
+    expected = (values.mean(), *np.quantile(means, [0.05, 0.95]))
     assert bootstrap_mean(values, 0.9, 20000, 3) == pytest.approx(expected, abs=0.01)
     assert bootstrap_mean(values, 0.9, 500, 3) == bootstrap_mean(values, 0.9, 500, 3)
 
@@ -119,7 +119,7 @@ def test_bootstrap_of_equal_values() -> None:
     """Values that are all the same have an interval of no width, and no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert bootstrap_mean(np.full(20, 5.0), 0.95, 200, 0) == (5, 5)
+        assert bootstrap_mean(np.full(20, 5.0), 0.95, 200, 0) == (5, 5, 5)
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -150,7 +150,7 @@ def test_detectable_difference_is_found_as_often_as_said(seeds: int, power: floa
     trials, found = 1000, 0
     for _ in range(trials):
         differences = generator.normal(true, 0.3, seeds)
-        found += paired_t(differences, np.zeros(seeds), 0.95).low > 0
+        found += paired_t(differences, np.zeros(seeds), 0.95).difference.low > 0
     assert within_chance(found / trials, power, trials)
 
 

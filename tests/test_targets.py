@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from distillation.data import Dataset, count_views, epoch_generator, training_batches
-from distillation.engine import PLAIN, Networks
-from distillation.models import WideResNet, initialise
-from distillation.targets import read_targets
-from distillation.training import Protocol, Weights, fit
+from distillation.data.dataset import Dataset, count_views, epoch_generator, training_batches
+from distillation.networks.wrn import WideResNet, initialise
+from distillation.training.loop import Protocol, Weights, fit
+from distillation.training.precision import PLAIN, Networks
+from distillation.training.targets import read_targets
 from tabulate_targets import tabulate
 
 AUGMENTATIONS = [(0, False), (0, True), (1, False), (2, True)]

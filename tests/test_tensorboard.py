@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.util.tensor_util import make_ndarray
 
-from distillation.runs import write_events
+from distillation.training.run import write_events
 from jobs import MODELS
 
 # Tags of every run, by the column of the history that they show.

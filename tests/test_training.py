@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distillation.data import Dataset, epoch_generator, normalise, training_batches
-from distillation.evaluation import predict, top_k_accuracy
-from distillation.losses import attention_transfer, knowledge_distillation
-from distillation.models import WideResNet, initialise
-from distillation.training import (
+from distillation.data.dataset import Dataset, epoch_generator, normalise, training_batches
+from distillation.measuring.accuracy import predict, top_k_accuracy
+from distillation.networks.wrn import WideResNet, initialise
+from distillation.terms.losses import attention_transfer, knowledge_distillation
+from distillation.training.loop import (
     Protocol,
     Row,
     Weights,

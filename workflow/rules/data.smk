@@ -14,15 +14,16 @@ rule prepare_data:
         "../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=preparing_memory,
-        runtime=short_runtime,
+        mem_mb=lambda w, attempt: attempt * estimates.preparing_megabytes(CONFIG.data[w.data][1]),
+        runtime=lambda w, attempt: attempt * estimates.START_MINUTES,
     params:
-        flags=data_flags,
-        source=data_source,
-        code=digest("prepare_data.py"),
+        flags=lambda w: data_flags(CONFIG, w.data),
+        source=lambda w: CONFIG.data[w.data][1].identity(),
+        code=lambda w: data_code(CONFIG, w.data),
     shell:
         "python workflow/scripts/prepare_data.py"
         " --archive {output.archive:q}"
         " --description {output.description:q}"
+        " --threads {threads}"
         " {params.flags:q}"
         " 2>&1 | tee -i {log:q}"

@@ -4,9 +4,9 @@
 rule evaluate:
     """Measure a trained network on the test split."""
     input:
-        data=data_file,
-        checkpoint="results/{experiment}/{model}/seed_{seed}/checkpoint.pt",
-        teacher_predictions=teacher_file("predictions.npz"),
+        data=lambda w: experiment(w).data_file,
+        checkpoint=lambda w: experiment(w).checkpoint(w.model, w.seed),
+        teacher_predictions=lambda w: experiment(w).reference_file(w.model, w.seed),
     output:
         metrics="results/{experiment}/{model}/seed_{seed}/metrics.json",
         predictions="results/{experiment}/{model}/seed_{seed}/predictions.npz",
@@ -20,12 +20,12 @@ rule evaluate:
         "../envs/torch.yaml"
     threads: job_threads
     resources:
-        mem_mb=evaluation_memory,
-        runtime=evaluation_runtime,
-        gpu=on_gpu,
+        mem_mb=lambda w, attempt: attempt * estimate(w).evaluation_megabytes(w.model),
+        runtime=lambda w, attempt: attempt * estimate(w).evaluation_minutes(w.model),
+        gpu=gpus,
     params:
-        flags=evaluation_flags,
-        code=digest("evaluate.py"),
+        flags=lambda w: experiment(w).evaluation_flags(w.model, w.seed),
+        code=lambda w: experiment(w).evaluation_code(w.model),
     shell:
         "python workflow/scripts/evaluate.py"
         " --data {input.data:q}"
@@ -37,10 +37,10 @@ rule evaluate:
 
 
 rule extract_attention:
-    """Collapse the group outputs of a trained network into attention maps."""
+    """Collapse the stages of a trained network into attention maps."""
     input:
-        data=data_file,
-        checkpoint="results/{experiment}/{model}/seed_{seed}/checkpoint.pt",
+        data=lambda w: experiment(w).data_file,
+        checkpoint=lambda w: experiment(w).checkpoint(w.model, w.seed),
     output:
         attention="results/{experiment}/{model}/seed_{seed}/attention.npz",
     log:
@@ -53,12 +53,12 @@ rule extract_attention:
         "../envs/torch.yaml"
     threads: job_threads
     resources:
-        mem_mb=evaluation_memory,
-        runtime=evaluation_runtime,
-        gpu=on_gpu,
+        mem_mb=lambda w, attempt: attempt * estimate(w).evaluation_megabytes(w.model),
+        runtime=lambda w, attempt: attempt * estimate(w).evaluation_minutes(w.model),
+        gpu=gpus,
     params:
-        flags=attention_flags,
-        code=digest("extract_attention.py"),
+        flags=lambda w: experiment(w).attention_flags(),
+        code=lambda w: experiment(w).code("extract_attention", experiment(w).families(w.model)),
     shell:
         "python workflow/scripts/extract_attention.py"
         " --data {input.data:q}"
@@ -69,33 +69,31 @@ rule extract_attention:
 
 
 rule measure_attention:
-    """Measure the attention maps of a trained network over the test split."""
+    """Measure the attention maps of all networks of a seed over the test split."""
     input:
-        data=data_file,
-        checkpoint="results/{experiment}/{model}/seed_{seed}/checkpoint.pt",
-        teacher=teacher_file("checkpoint.pt"),
+        data=lambda w: experiment(w).data_file,
+        checkpoints=lambda w: experiment(w).measured_files(w.seed),
     output:
-        metrics="results/{experiment}/{model}/seed_{seed}/attention_metrics.csv",
+        metrics="results/{experiment}/attention/seed_{seed}.csv",
+        provenance="results/{experiment}/attention/seed_{seed}.json",
     log:
-        "logs/measure_attention/{experiment}/{model}/seed_{seed}.log",
+        "logs/measure_attention/{experiment}/seed_{seed}.log",
     benchmark:
-        "logs/measure_attention/{experiment}/{model}/seed_{seed}.tsv"
-    group:
-        measure_group
+        "logs/measure_attention/{experiment}/seed_{seed}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: job_threads
     resources:
-        mem_mb=evaluation_memory,
-        runtime=measurement_runtime,
-        gpu=on_gpu,
+        mem_mb=lambda w, attempt: attempt * estimate(w).evaluation_megabytes(),
+        runtime=lambda w, attempt: attempt * estimate(w).measurement_minutes(w.seed),
+        gpu=gpus,
     params:
-        flags=measurement_flags,
-        code=digest("measure_attention.py"),
+        flags=lambda w: experiment(w).measurement_flags(w.seed),
+        code=lambda w: experiment(w).measurement_code("measure_attention"),
     shell:
         "python workflow/scripts/measure_attention.py"
         " --data {input.data:q}"
-        " --checkpoint {input.checkpoint:q}"
         " --metrics {output.metrics:q}"
+        " --provenance {output.provenance:q}"
         " {params.flags:q}"
         " 2>&1 | tee -i {log:q}"

@@ -4,7 +4,7 @@
 rule render_table:
     """Put the results of an experiment into one table."""
     input:
-        results=result_files("metrics.json", "history.csv"),
+        results=lambda w: experiment(w).run_files(),
     output:
         csv="results/{experiment}/table.csv",
         markdown="results/{experiment}/table.md",
@@ -19,11 +19,11 @@ rule render_table:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=report_memory,
-        runtime=short_runtime,
+        mem_mb=lambda w, attempt: attempt * 1000,
+        runtime=lambda w, attempt: attempt * estimates.START_MINUTES,
     params:
-        flags=table_flags,
-        code=digest("render_table.py"),
+        flags=lambda w: experiment(w).run_flags(),
+        code=lambda w: experiment(w).report_code("render_table"),
     shell:
         "python workflow/scripts/render_table.py"
         " --csv {output.csv:q}"
@@ -38,7 +38,7 @@ rule render_table:
 rule compare_methods:
     """Compare methods in pairs: does one help more than the other?"""
     input:
-        results=result_files("metrics.json", "history.csv", "predictions.npz"),
+        results=lambda w: experiment(w).run_files("predictions.npz"),
         style="workflow/scripts/figures.mplstyle",
     output:
         comparison="results/{experiment}/comparison.csv",
@@ -61,13 +61,13 @@ rule compare_methods:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=report_memory,
-        runtime=short_runtime,
+        mem_mb=lambda w, attempt: attempt * 1000,
+        runtime=lambda w, attempt: attempt * estimates.START_MINUTES,
     params:
-        flags=comparison_flags,
+        flags=lambda w: experiment(w).comparison_flags(),
         # Of an input, Snakemake misses an edit that has an old time.
         style=file_digest("workflow/scripts/figures.mplstyle"),
-        code=digest("compare_methods.py"),
+        code=lambda w: experiment(w).report_code("compare_methods"),
     shell:
         "python workflow/scripts/compare_methods.py"
         " --comparison {output.comparison:q}"
@@ -85,12 +85,13 @@ rule compare_methods:
 rule render_claims:
     """Judge the claims about attention by what was measured."""
     input:
-        metrics=result_files("attention_metrics.csv"),
+        metrics=lambda w: experiment(w).measurements(),
         comparison="results/{experiment}/comparison.csv",
-        data_description=data_description,
+        data_description=lambda w: experiment(w).data_file.replace(".npz", ".json"),
         style="workflow/scripts/figures.mplstyle",
     output:
         table="results/{experiment}/attention_metrics.csv",
+        provenance="results/{experiment}/attention_metrics.json",
         markdown="results/{experiment}/claims.md",
         page=reported("results/{experiment}/claims.html", "claims", CLAIMS, "claims"),
         figures=report(
@@ -108,18 +109,19 @@ rule render_claims:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=report_memory,
-        runtime=short_runtime,
+        mem_mb=lambda w, attempt: attempt * 1000,
+        runtime=lambda w, attempt: attempt * estimates.START_MINUTES,
     params:
-        flags=claims_flags,
+        flags=lambda w: experiment(w).claims_flags(),
         style=file_digest("workflow/scripts/figures.mplstyle"),
-        code=digest("render_claims.py"),
+        code=lambda w: experiment(w).report_code("render_claims"),
     shell:
         "python workflow/scripts/render_claims.py"
         " --metrics {input.metrics:q}"
         " --comparison {input.comparison:q}"
         " --data-description {input.data_description:q}"
         " --table {output.table:q}"
+        " --provenance {output.provenance:q}"
         " --markdown {output.markdown:q}"
         " --page {output.page:q}"
         " --figures {output.figures:q}"
@@ -131,7 +133,7 @@ rule render_claims:
 rule render_figures:
     """Draw the figures of an experiment."""
     input:
-        results=result_files("metrics.json", "history.csv", "attention.npz"),
+        results=lambda w: experiment(w).run_files("attention.npz"),
         style="workflow/scripts/figures.mplstyle",
     output:
         figures=report(
@@ -149,13 +151,13 @@ rule render_figures:
         "../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=report_memory,
-        runtime=short_runtime,
+        mem_mb=lambda w, attempt: attempt * 1000,
+        runtime=lambda w, attempt: attempt * estimates.START_MINUTES,
     params:
-        flags=figure_flags,
+        flags=lambda w: experiment(w).figure_flags(),
         # Of an input, Snakemake misses an edit that has an old time.
         style=file_digest("workflow/scripts/figures.mplstyle"),
-        code=digest("render_figures.py"),
+        code=lambda w: experiment(w).report_code("render_figures"),
     shell:
         "python workflow/scripts/render_figures.py"
         " --style {input.style:q}"

@@ -4,27 +4,28 @@
 rule train_teacher:
     """Train a large network from the labels."""
     input:
-        data=data_file,
+        data=lambda w: experiment(w).data_file,
     output:
-        checkpoint="results/{experiment}/teacher/seed_{seed}/checkpoint.pt",
-        history="results/{experiment}/teacher/seed_{seed}/history.csv",
-        tensorboard=directory("results/{experiment}/teacher/seed_{seed}/tensorboard"),
+        checkpoint="results/{experiment}/{teacher}/seed_{seed}/checkpoint.pt",
+        history="results/{experiment}/{teacher}/seed_{seed}/history.csv",
+        tensorboard=directory("results/{experiment}/{teacher}/seed_{seed}/tensorboard"),
     log:
-        "logs/train_teacher/{experiment}/seed_{seed}.log",
+        "logs/train_teacher/{experiment}/{teacher}/seed_{seed}.log",
     benchmark:
-        "logs/train_teacher/{experiment}/seed_{seed}.tsv"
+        "logs/train_teacher/{experiment}/{teacher}/seed_{seed}.tsv"
     # Everything else waits for the teacher.
     priority: 10
     conda:
         "../envs/torch.yaml"
     threads: job_threads
     resources:
-        mem_mb=training_memory,
-        runtime=training_runtime,
-        gpu=on_gpu,
+        mem_mb=lambda w, attempt: attempt * estimate(w).training_megabytes(w.teacher),
+        # The same for each attempt: a training goes on where it stopped.
+        runtime=lambda w: estimate(w).training_minutes(w.teacher),
+        gpu=gpus,
     params:
-        flags=teacher_flags,
-        code=digest("train_teacher.py"),
+        flags=lambda w: experiment(w).training_flags(w.teacher, w.seed),
+        code=lambda w: experiment(w).training_code(w.teacher),
         time_limit=time_limit,
     shell:
         "python workflow/scripts/train_teacher.py"
@@ -37,28 +38,58 @@ rule train_teacher:
         " 2>&1 | tee -i {log:q}"
 
 
+rule import_teacher:
+    """Take a teacher that the user brings, as a checkpoint of this project."""
+    input:
+        data=lambda w: experiment(w).data_file,
+    output:
+        checkpoint="results/{experiment}/{teacher}/seed_{seed}/imported_checkpoint.pt",
+        history="results/{experiment}/{teacher}/seed_{seed}/imported_history.csv",
+    log:
+        "logs/import_teacher/{experiment}/{teacher}/seed_{seed}.log",
+    benchmark:
+        "logs/import_teacher/{experiment}/{teacher}/seed_{seed}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda w, attempt: attempt * estimate(w).megabytes(),
+        runtime=lambda w, attempt: attempt * estimates.START_MINUTES,
+    params:
+        flags=lambda w: experiment(w).import_flags(w.teacher),
+        source=lambda w: experiment(w).import_source(w.teacher),
+        code=lambda w: experiment(w).code("import_teacher", experiment(w).families(w.teacher)),
+    shell:
+        "python workflow/scripts/import_teacher.py"
+        " --data {input.data:q}"
+        " --checkpoint {output.checkpoint:q}"
+        " --history {output.history:q}"
+        " {params.flags:q}"
+        " 2>&1 | tee -i {log:q}"
+
+
 rule tabulate_targets:
     """Write a teacher's logits for all views of the training images."""
     input:
-        data=data_file,
-        checkpoint="results/{experiment}/teacher/seed_{seed}/checkpoint.pt",
+        data=lambda w: experiment(w).data_file,
+        checkpoint=lambda w: experiment(w).checkpoint(w.teacher, w.seed),
     output:
-        targets="results/{experiment}/teacher/seed_{seed}/targets.npz",
+        targets="results/{experiment}/{teacher}/seed_{seed}/targets.npz",
     log:
-        "logs/tabulate_targets/{experiment}/seed_{seed}.log",
+        "logs/tabulate_targets/{experiment}/{teacher}/seed_{seed}.log",
     benchmark:
-        "logs/tabulate_targets/{experiment}/seed_{seed}.tsv"
+        "logs/tabulate_targets/{experiment}/{teacher}/seed_{seed}.tsv"
     priority: 10
     conda:
         "../envs/torch.yaml"
     threads: job_threads
     resources:
-        mem_mb=targets_memory,
-        runtime=targets_runtime,
-        gpu=on_gpu,
+        mem_mb=lambda w, attempt: attempt * estimate(w).targets_megabytes(),
+        runtime=lambda w, attempt: attempt * estimate(w).targets_minutes(w.teacher),
+        gpu=gpus,
     params:
-        flags=targets_flags,
-        code=digest("tabulate_targets.py"),
+        flags=lambda w: experiment(w).targets_flags(),
+        code=lambda w: experiment(w).code("tabulate_targets", experiment(w).families(w.teacher)),
     shell:
         "python workflow/scripts/tabulate_targets.py"
         " --data {input.data:q}"
@@ -71,8 +102,8 @@ rule tabulate_targets:
 rule train_student:
     """Train a small network from the labels, and from the teacher as its method says."""
     input:
-        data=data_file,
-        teacher=student_teacher,
+        data=lambda w: experiment(w).data_file,
+        teacher=lambda w: experiment(w).teacher_file(w.method, w.seed),
     output:
         checkpoint="results/{experiment}/{method}/seed_{seed}/checkpoint.pt",
         history="results/{experiment}/{method}/seed_{seed}/history.csv",
@@ -85,12 +116,12 @@ rule train_student:
         "../envs/torch.yaml"
     threads: job_threads
     resources:
-        mem_mb=training_memory,
-        runtime=training_runtime,
-        gpu=on_gpu,
+        mem_mb=lambda w, attempt: attempt * estimate(w).training_megabytes(w.method),
+        runtime=lambda w: estimate(w).training_minutes(w.method),
+        gpu=gpus,
     params:
-        flags=student_flags,
-        code=digest("train_student.py"),
+        flags=lambda w: experiment(w).student_flags(w.method, w.seed),
+        code=lambda w: experiment(w).training_code(w.method),
         time_limit=time_limit,
     shell:
         "python workflow/scripts/train_student.py"

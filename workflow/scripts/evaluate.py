@@ -1,15 +1,17 @@
 r"""Measure a trained network on the test split.
 
-Inputs: a checkpoint, prepared data, and for a student the predictions that this script wrote for
-its teacher. Outputs: metrics (.json: accuracies and agreement as fractions, cross-entropy and KL
-in nats) and predictions (.npz: logits N x K, labels and predicted classes, in the order of the
-test split, so that models can be compared image by image).
+Inputs: a checkpoint, prepared data, and for metrics that compare with a teacher the predictions
+that this script wrote for it; without them such metrics are left out. Outputs: metrics (.json),
+each with what tables need to know of it, accuracy by class, confusion matrix and counts; and
+predictions (.npz: logits N x K, labels and predicted classes, in the order of the test split, and
+each metric that has a value for each image, so that models can be compared image by image).
 
 Example:
     python workflow/scripts/evaluate.py --data results/data/digits.npz \
         --checkpoint results/digits/kd/seed_0/checkpoint.pt \
         --teacher-predictions results/digits/teacher/seed_0/predictions.npz \
-        --metrics metrics.json --predictions predictions.npz --batch-size 128 --device cpu
+        --metric top1_accuracy --metric teacher_agreement smallest_difference=2 \
+        --metrics metrics.json --predictions predictions.npz --device cpu
 """
 
 import argparse
@@ -20,24 +22,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
+from torch import Tensor
 
-from distillation.arguments import Parser, number, run
-from distillation.arrays import read_arrays
-from distillation.checkpoint import load_checkpoint
-from distillation.data import Dataset, read_dataset
+from distillation.data.arrays import read_arrays
+from distillation.data.dataset import Dataset, read_dataset
 from distillation.device import describe_device, prepare_device
-from distillation.evaluation import (
-    agreement,
-    confusion_matrix,
-    divergence_from_teacher,
-    expected_calibration_error,
-    predict,
-    top_k_accuracy,
-)
-from distillation.files import replacing
-from distillation.models import count_multiply_accumulates, count_parameters
-from distillation.provenance import PACKAGES, describe_step
+from distillation.measuring.accuracy import confusion_matrix, predict
+from distillation.metrics import measure_metric
+from distillation.networks import count_multiply_accumulates, count_parameters
+from distillation.record.checkpoint import load_checkpoint
+from distillation.record.files import replacing
+from distillation.record.provenance import PACKAGES, describe_step
+from distillation.settings.arguments import Parser, add_flags, add_plugin, run, taken
+from distillation.settings.measures import Evaluation
+from distillation.settings.training import Machine
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -47,24 +45,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flag("--data", type=Path, required=True, help="prepared data, .npz")
     flag("--checkpoint", type=Path, required=True, help="the network, .pt")
     flag("--teacher-predictions", type=Path, help="predictions of the student's teacher, .npz")
+    add_plugin(parser, "--metric", "metrics", several=True, required=True)
     flag("--metrics", type=Path, required=True, help="output, .json")
     flag("--predictions", type=Path, required=True, help="output, .npz")
-    flag("--batch-size", type=number(int, 1), required=True, help="images per pass, from 1")
-    flag("--device", choices=("cpu", "cuda"), required=True, help="where to run")
-    flag("--threads", type=number(int, 1), default=1, help="of torch on a CPU")
+    add_flags(parser, Evaluation)
+    add_flags(parser, Machine)
     return parser.parse_args(argv)
 
 
-def measure(logits: torch.Tensor, labels: torch.Tensor, dataset: Dataset) -> dict[str, Any]:
-    """Return the measures of the predictions alone."""
+def count_by_class(logits: Tensor, labels: Tensor, dataset: Dataset) -> dict[str, Any]:
+    """Return accuracy by class, a fraction, and the confusion matrix."""
     confusion = confusion_matrix(logits, labels)
     per_class = (confusion.diagonal().double() / confusion.sum(dim=1)).tolist()
     return {
-        "images": len(labels),
-        "top1_accuracy": top_k_accuracy(logits, labels, 1),
-        "top5_accuracy": top_k_accuracy(logits, labels, 5),
-        "cross_entropy": functional.cross_entropy(logits.double(), labels).item(),
-        "expected_calibration_error": expected_calibration_error(logits, labels),
         # A class without a test image has no accuracy: null, as JSON knows no NaN.
         "per_class_accuracy": {
             name: None if np.isnan(value) else value
@@ -74,13 +67,11 @@ def measure(logits: torch.Tensor, labels: torch.Tensor, dataset: Dataset) -> dic
     }
 
 
-def compare_with_teacher(
-    path: Path, logits: torch.Tensor, labels: torch.Tensor
-) -> dict[str, float]:
-    """Return top-1 agreement and KL to the teacher, whose predictions `path` holds.
+def read_teacher(path: Path, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the teacher's logits (N, K) of the same images.
 
     Raises:
-        ValueError: the predictions are of other images or classes.
+        ValueError: the predictions are of other images or classes, or aren't finite.
     """
     arrays = read_arrays(path, ("logits", "labels"))
     if arrays["logits"].shape != tuple(logits.shape) or not np.array_equal(
@@ -90,47 +81,72 @@ def compare_with_teacher(
             f"{path}: predictions of other images or classes; found {arrays['logits'].shape}, "
             f"expected {tuple(logits.shape)} with the same labels"
         )
-    teacher_logits = torch.from_numpy(arrays["logits"])
-    return {
-        "teacher_agreement": agreement(logits, teacher_logits),
-        "teacher_divergence": divergence_from_teacher(logits, teacher_logits),
-    }
+    return finite(path, torch.from_numpy(arrays["logits"]))
+
+
+def finite(path: Path, logits: Tensor) -> Tensor:
+    """Return the logits (N, K) of a file's network.
+
+    Raises:
+        ValueError: they aren't finite.
+    """
+    if wrong := int((~logits.isfinite()).any(dim=1).sum()):
+        raise ValueError(
+            f"{path}: logits of {wrong:,} of {len(logits):,} test images hold NaN or infinity; "
+            f"allowed: finite numbers"
+        )
+    return logits
 
 
 def main(argv: list[str] | None = None) -> None:
     """Evaluate the network and write metrics and predictions."""
     arguments = parse_args(argv)
+    batch_size = taken(Evaluation, arguments).batch_size
     device = prepare_device(arguments.device, arguments.threads)
     dataset = read_dataset(arguments.data)
     model, content = load_checkpoint(arguments.checkpoint, dataset, device)
-    split = dataset.test.to(device)
+    split, labels = dataset.test.to(device), dataset.test.labels
     started = time.perf_counter()
-    logits = predict(model, split, content["mean"], content["std"], arguments.batch_size).cpu()
+    logits = predict(model, split, content["mean"], content["std"], batch_size).cpu()
     seconds = time.perf_counter() - started
-    labels = dataset.test.labels
-    metrics = measure(logits, labels, dataset)
-    if arguments.teacher_predictions:
-        metrics |= compare_with_teacher(arguments.teacher_predictions, logits, labels)
-    metrics |= {
+    finite(arguments.checkpoint, logits)
+    path = arguments.teacher_predictions
+    teacher = read_teacher(path, logits, labels) if path else None
+    measured = {
+        name: measure_metric(name, settings, logits, labels, teacher)
+        for name, settings in arguments.metric.items()
+        if teacher is not None or not settings.needs_teacher
+    }
+    used = [("networks", family) for family in content["network"]]
+    used += [("metrics", name) for name in measured]
+    results = {
+        "images": len(labels),
+        "held_out": dataset.held_out,
+        "metrics": {name: metric.entry for name, metric in measured.items()},
+        **count_by_class(logits, labels, dataset),
         "parameters": count_parameters(model),
-        "multiply_accumulates": count_multiply_accumulates(model, dataset.image_size),
+        "multiply_accumulates": count_multiply_accumulates(
+            model, dataset.image_size, dataset.channels
+        ),
         "inference_images_per_second": len(labels) / seconds,
         "provenance": describe_step(
-            arguments, PACKAGES, data_sha256=dataset.sha256, **describe_device(device)
+            arguments, PACKAGES, used, data_sha256=dataset.sha256, **describe_device(device)
         ),
         "training_provenance": content["provenance"],
     }
+    per_image = {name: metric.per_image for name, metric in measured.items()}
     with replacing(arguments.metrics) as text, replacing(arguments.predictions) as archive:
-        text.write_text(json.dumps(metrics, indent=2) + "\n")
+        text.write_text(json.dumps(results, indent=2) + "\n")
         np.savez_compressed(
             archive, allow_pickle=False, logits=logits.numpy(), labels=labels.numpy(),
             predictions=logits.argmax(dim=1).numpy(),
+            **{name: values for name, values in per_image.items() if values is not None},
         )  # fmt: skip
-    print(
-        f"{arguments.checkpoint}: top-1 {metrics['top1_accuracy']:.2%}, "
-        f"cross-entropy {metrics['cross_entropy']:.4f}",
-        flush=True,
-    )
+    told = [
+        f"{each['label']} {each['value']:.{each['decimals']}f} {each['unit']}"
+        for each in results["metrics"].values()
+    ]
+    print(f"{arguments.checkpoint}: {', '.join(told)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-r"""Collapse a network's group outputs into attention maps, for a fixed choice of test images.
+r"""Collapse a network's stages into attention maps, for a fixed choice of test images.
 
 Inputs: a checkpoint and prepared data. Output: an .npz with the chosen images (M x H x W x C,
-uint8), their indices in the test split, labels and class names, and for each collapse and each
-group g of the network the maps <collapse>_<g> (M x H_g x W_g, float32, not normalised).
+uint8), their indices in the test split, labels and class names, the network's title, the number of
+its stages, and for each collapse and each stage s, counted from 1, the maps <collapse>_<s>
+(M x H_s x W_s, float32, not normalised).
 The choice is balanced over the classes and depends on data and --seed alone, so the maps of all
 networks show the same images.
 
@@ -19,14 +20,16 @@ from typing import get_args
 import numpy as np
 import torch
 
-from distillation.arguments import LARGEST_SEED, Parser, number, run
-from distillation.checkpoint import load_checkpoint
-from distillation.data import normalise, read_dataset
+from distillation.data.dataset import normalise, read_dataset
 from distillation.device import prepare_device
-from distillation.files import replacing
-from distillation.losses import Collapse, collapse_channels
+from distillation.numerics import Collapse, collapse_channels
+from distillation.record.checkpoint import load_checkpoint
+from distillation.record.files import replacing
+from distillation.settings.arguments import Parser, add_flags, run, taken
+from distillation.settings.measures import AttentionImages
+from distillation.settings.training import Machine
 
-# Images per pass: features of all channels are large.
+# Images per pass: stages of all channels are large.
 BATCH = 128
 
 
@@ -37,10 +40,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flag("--data", type=Path, required=True, help="prepared data, .npz")
     flag("--checkpoint", type=Path, required=True, help="the network, .pt")
     flag("--attention", type=Path, required=True, help="output, .npz")
-    flag("--images-per-class", type=number(int, 1), required=True, help="test images, from 1")
-    flag("--seed", type=number(int, 0, LARGEST_SEED), required=True, help="of the choice of images")
-    flag("--device", choices=("cpu", "cuda"), required=True, help="where to run")
-    flag("--threads", type=number(int, 1), default=1, help="of torch on a CPU")
+    add_flags(parser, AttentionImages)
+    add_flags(parser, Machine)
     return parser.parse_args(argv)
 
 
@@ -68,27 +69,27 @@ def choose_images(
 def main(argv: list[str] | None = None) -> None:
     """Extract the maps and write them."""
     arguments = parse_args(argv)
+    chosen = taken(AttentionImages, arguments)
     device = prepare_device(arguments.device, arguments.threads)
     dataset = read_dataset(arguments.data)
     model, content = load_checkpoint(arguments.checkpoint, dataset, device)
-    indices = choose_images(
-        dataset.test.labels.numpy(), dataset.class_names, arguments.images_per_class, arguments.seed
-    )
+    labels, names = dataset.test.labels.numpy(), dataset.class_names
+    indices = choose_images(labels, names, chosen.images_per_class, chosen.seed)
     images = dataset.test.images[indices]
     parts: dict[str, list[np.ndarray]] = {}
     for batch in images.split(BATCH):
         with torch.inference_mode():
-            _, features = model(normalise(batch.to(device), content["mean"], content["std"]))
+            stages = model(normalise(batch.to(device), content["mean"], content["std"])).stages
         for collapse in get_args(Collapse):
-            for group, feature in enumerate(features, start=1):
-                part = collapse_channels(feature, collapse).cpu().numpy()
-                parts.setdefault(f"{collapse}_{group}", []).append(part)
+            for number, stage in enumerate(stages, start=1):
+                part = collapse_channels(stage, collapse).cpu().numpy()
+                parts.setdefault(f"{collapse}_{number}", []).append(part)
     maps = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     with replacing(arguments.attention) as archive:
         np.savez_compressed(
             archive, allow_pickle=False, images=images.numpy(), indices=indices,
-            labels=dataset.test.labels.numpy()[indices],
-            class_names=np.array(dataset.class_names), **maps,
+            labels=labels[indices], class_names=np.array(names), title=np.array(content["title"]),
+            stages=np.array(len(maps) // len(get_args(Collapse))), **maps,
         )  # fmt: skip
     print(f"{arguments.attention}: maps of {len(indices)} images", flush=True)
 

@@ -7,14 +7,16 @@ comparisons, attention metrics, provenance and main figures as they are, and
 - history.csv: all histories, with model and seed;
 - timings.csv: of each job the step, model, seed, wall time and CPU time (seconds), peak memory (MB)
   and, of trainings, images per second over all epochs;
-- study.json: the title, what was typed, and the data set whose published figures stand beside it.
+- study.json: the title, what was typed, the data set whose published figures stand beside it, the
+  row of the table that studies are compared by, and what models are called.
 
 render_results.py makes a page of such folders.
 
 Example:
     python workflow/scripts/publish_results.py --results results/digits \
         --data-description results/data/digits.json --logs logs \
-        --command "snakemake --cores 4 all" --published none --folder docs/results/digits
+        --command "snakemake --cores 4 all" --published none --headline "Test accuracy" \
+        --folder docs/results/digits
 """
 
 import argparse
@@ -26,21 +28,26 @@ from typing import Any
 
 import pandas as pd
 
-from distillation.arguments import Parser, run
-from distillation.files import replacing_folder
+from distillation.record.files import replacing_folder
+from distillation.reporting.trained import read_json
+from distillation.settings.arguments import Parser, run
 
 # What is kept of an experiment's results, as it is. Figures of other collapses, and vector figures,
 # are made again by the same command; they are large.
 KEPT = (
     "table.csv", "table.md", "comparison.csv", "comparison_seeds.csv", "comparison.md",
-    "comparison.png", "fidelity.csv", "provenance.json",
-    "figures/curves_teacher.png", "figures/curves_students.png", "figures/curves_test.png",
-    "figures/accuracy.png", "figures/attention_mean_square.png",
+    "comparison.png", "fidelity.csv", "provenance.json", "figures/curves_students.png",
+    "figures/curves_test.png", "figures/metrics.png", "figures/attention_mean_square.png",
 )  # fmt: skip
+# What there is only where the teacher was trained here.
+OF_TEACHER = "figures/curves_teacher.png"
 # What is kept of its attention metrics, which take the longest to make.
-CLAIMS = ("attention_metrics.csv", "claims.md")
-# Steps with one job per network, whatever it is, and with one per experiment.
-STEPS = ("evaluate", "extract_attention", "measure_attention")
+CLAIMS = ("attention_metrics.csv", "attention_metrics.json", "claims.md")
+# Steps: each network has one of the first and all of the second, each seed the next, each
+# experiment the last.
+TRAININGS = ("train_teacher", "import_teacher", "train_student")
+STEPS = ("evaluate", "extract_attention")
+SEED_STEP = "measure_attention"
 LAST_STEPS = ("compare_methods", "render_table", "render_figures", "render_claims")
 
 
@@ -55,6 +62,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flag(
         "--published", required=True, metavar="DATA",
         help="whose figures in published.csv stand beside the results, or none",
+    )  # fmt: skip
+    flag("--headline", required=True, help="row of table.csv that studies are compared by")
+    flag(
+        "--teacher-results", type=Path,
+        help="of the experiment that the teacher is of, if it is of another one",
     )  # fmt: skip
     flag(
         "--without-claims", action="store_true",
@@ -78,99 +90,131 @@ def read_time(file: Path) -> dict[str, float]:
 
 
 def read_timings(
-    logs: Path,
-    results: Path,
-    data: Path,
-    runs: list[dict[str, Any]],
-    images: int,
-    left_out: tuple[str, ...],
+    logs: Path, results: Path, data: Path, runs: list[dict[str, Any]], images: int, claims: bool
 ) -> pd.DataFrame:
     """Return a row per job: step, model, seed, seconds, cpu_seconds, memory, images_per_second.
 
-    Steps that are `left_out` have none.
+    Args:
+        logs: folder of the times.
+        results: the experiment's folder.
+        data: description of its data.
+        runs: see `find_runs`.
+        images: number of training images.
+        claims: whether attention was measured.
     """
-    experiment = results.name
+    name = results.name
     rows = [{"step": "prepare_data"} | read_time(logs / "prepare_data" / f"{data.stem}.tsv")]
     for one in runs:
-        rows += network_timings(logs, results, one, images, left_out)
+        rows += network_timings(logs, one, images)
+    for seed in sorted({one["seed"] for one in runs}):
+        if claims and (results / "attention" / f"seed_{seed}.csv").is_file():
+            time = read_time(logs / SEED_STEP / name / f"seed_{seed}.tsv")
+            rows.append({"step": SEED_STEP, "seed": seed} | time)
     rows += [
-        {"step": step} | read_time(logs / step / f"{experiment}.tsv")
+        {"step": step} | read_time(logs / step / f"{name}.tsv")
         for step in LAST_STEPS
-        if step not in left_out
+        if claims or step != "render_claims"
     ]
     return pd.DataFrame(rows).astype({"seed": "Int64"})
 
 
-def network_timings(
-    logs: Path, results: Path, one: dict[str, Any], images: int, left_out: tuple[str, ...]
+def find_runs(
+    results: Path, runs: list[dict[str, Any]], teacher_results: Path | None
 ) -> list[dict[str, Any]]:
-    """Return the rows of read_timings of one network, `one` of the runs of provenance.json.
+    """Return the runs of provenance.json, each with its history and the folder of its experiment.
+
+    Raises:
+        FileNotFoundError: a run isn't in the experiment's folder, nor in that of its teacher.
+    """
+    found = []
+    for one in runs:
+        places = [results, *([teacher_results] if teacher_results else [])]
+        files = {place: history_of(place, one) for place in places}
+        there = [place for place, file in files.items() if file.is_file()]
+        if not there:
+            raise FileNotFoundError(f"{files[results]}: no such file; see --teacher-results")
+        history = pd.read_csv(files[there[0]])
+        found.append(one | {"experiment": there[0].name, "history": history})
+    return found
+
+
+def history_of(results: Path, one: dict[str, Any]) -> Path:
+    """Return where the history of a run lies."""
+    return results / one["model"] / f"seed_{one['seed']}" / "history.csv"
+
+
+def network_timings(logs: Path, one: dict[str, Any], images: int) -> list[dict[str, Any]]:
+    """Return the rows of read_timings of one network, `one` of `find_runs`.
 
     A training that was cut off and went on has the time of all its epochs from its history, and no
     CPU time, because Snakemake's times are those of the last attempt.
     """
-    experiment, model, seed = results.name, one["model"], one["seed"]
-    name = {"model": model, "seed": seed}
-    teacher = model == "teacher"
-    training = "train_teacher" if teacher else "train_student"
-    # The logs of train_teacher have no folder for the model, because there is only one.
-    folder = Path(experiment) if teacher else Path(experiment, model)
-    time = read_time(logs / training / folder / f"seed_{seed}.tsv")
-    history = pd.read_csv(results / model / f"seed_{seed}" / "history.csv")
+    history, file = one["history"], Path(one["model"], f"seed_{one['seed']}.tsv")
+    folder = Path(one["experiment"])
+    name = {"model": one["model"], "seed": one["seed"]}
+    # The logs of a teacher may have no folder for the model, where there is only one.
+    places = [folder / file, folder / file.name] if one["role"] == "teacher" else [folder / file]
+    known = [(step, place) for place in places for step in TRAININGS
+             if (logs / step / place).is_file()]  # fmt: skip
+    step, place = known[0] if known else (TRAININGS[-1], places[0])
+    time = read_time(logs / step / place)
     trained = float(history["seconds"].to_numpy().sum())
     if trained > time["seconds"]:
         time |= {"seconds": trained, "cpu_seconds": math.nan}
-    speed = images * len(history) / trained
-    rows = [{"step": training} | name | time | {"images_per_second": speed}]
-    targets = logs / "tabulate_targets" / folder / f"seed_{seed}.tsv"
-    if teacher and targets.is_file():
+    speed = images * len(history) / trained if trained else math.nan
+    rows = [{"step": step} | name | time | {"images_per_second": speed}]
+    targets = logs / "tabulate_targets" / place
+    if one["role"] == "teacher" and targets.is_file():
         rows.append({"step": "tabulate_targets"} | name | read_time(targets))
-    return rows + [
-        {"step": step} | name | read_time(logs / step / experiment / model / f"seed_{seed}.tsv")
-        for step in STEPS
-        if step not in left_out
-    ]
+    return rows + [{"step": step} | name | read_time(logs / step / folder / file) for step in STEPS]
 
 
-def read_histories(results: Path, runs: list[dict[str, Any]]) -> pd.DataFrame:
+def join_histories(runs: list[dict[str, Any]]) -> pd.DataFrame:
     """Return the histories of all runs, with model and seed."""
     parts = []
     for one in runs:
-        part = pd.read_csv(results / one["model"] / f"seed_{one['seed']}" / "history.csv")
-        part.insert(0, "model", one["model"])
-        part.insert(1, "seed", one["seed"])
-        parts.append(part)
+        if len(one["history"]):
+            part = one["history"].copy()
+            part.insert(0, "model", one["model"])
+            part.insert(1, "seed", one["seed"])
+            parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Copy, gather, and put the folder in its place."""
     arguments = parse_args(argv)
-    results = arguments.results
-    without = arguments.without_claims
-    kept = [results / name for name in (KEPT if without else KEPT + CLAIMS)]
-    if not without:
-        kept += sorted((results / "claims").glob("*.png"))
+    results, claims = arguments.results, not arguments.without_claims
+    kept = [results / name for name in (KEPT + CLAIMS if claims else KEPT)]
+    kept += sorted((results / "claims").glob("*.png")) if claims else []
     for file in (*kept, arguments.data_description):
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file; expected a finished experiment")
-    provenance = json.loads((results / "provenance.json").read_text())
-    description = json.loads(arguments.data_description.read_text())
-    runs = provenance["runs"]
-    if description["sha256"] != runs[0]["training"]["data_sha256"]:
+    kept += [results / OF_TEACHER] if (results / OF_TEACHER).is_file() else []
+    provenance = read_json(results / "provenance.json")
+    description = read_json(arguments.data_description)
+    expected = provenance["runs"][0]["training"]["data_sha256"]
+    if description["sha256"] != expected:
         raise ValueError(
             f"{arguments.data_description}: sha256 is {description['sha256'][:12]}; expected that "
-            f"of the data of {results}, {runs[0]['training']['data_sha256'][:12]}"
+            f"of the data of {results}, {expected[:12]}"
         )
+    quantities = pd.read_csv(results / "table.csv")["quantity"].tolist()
+    if arguments.headline not in quantities:
+        raise ValueError(
+            f"--headline: found {arguments.headline!r}; allowed: {', '.join(quantities)}"
+        )
+    runs = find_runs(results, provenance["runs"], arguments.teacher_results)
+    images = description["images"]["train"]["count"]
     timings = read_timings(
-        arguments.logs, results, arguments.data_description, runs,
-        description["images"]["train"]["count"],
-        ("measure_attention", "render_claims") if without else (),
-    )  # fmt: skip
+        arguments.logs, results, arguments.data_description, runs, images, claims
+    )
     study = {
         "title": provenance["table"]["arguments"]["title"],
         "command": arguments.command,
         "published": arguments.published,
+        "headline": arguments.headline,
+        "labels": provenance["table"]["arguments"]["labels"],
     }
     with replacing_folder(arguments.folder) as folder:
         for file in kept:
@@ -179,7 +223,7 @@ def main(argv: list[str] | None = None) -> None:
             shutil.copyfile(file, copy)
         shutil.copyfile(arguments.data_description, folder / "data.json")
         timings.to_csv(folder / "timings.csv", index=False)
-        read_histories(results, runs).to_csv(folder / "history.csv", index=False)
+        join_histories(runs).to_csv(folder / "history.csv", index=False)
         (folder / "study.json").write_text(json.dumps(study, indent=2) + "\n")
     print(f"{arguments.folder}: {study['title']}, {len(runs)} networks", flush=True)
 

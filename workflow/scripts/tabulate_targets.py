@@ -7,21 +7,19 @@ with distillation alone then costs what one without a teacher costs.
 Example:
     python workflow/scripts/tabulate_targets.py --data results/data/digits.npz \
         --checkpoint results/digits/teacher/seed_0/checkpoint.pt --targets targets.npz \
-        --padding 0 --device cpu
+        --padding 0 --no-flip
 """
 
 import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from distillation.arguments import Parser, number, run
-from distillation.data import (
+from distillation.data.dataset import (
     Dataset,
     augment,
     check_padding,
@@ -30,11 +28,13 @@ from distillation.data import (
     read_dataset,
 )
 from distillation.device import describe_device, prepare_device
-from distillation.engine import Engine, Networks, Precision, pick_engine
-from distillation.files import replacing
-from distillation.models import WideResNet
-from distillation.provenance import PACKAGES, describe_step
-from distillation.runs import load_teacher
+from distillation.networks import Network
+from distillation.record.checkpoint import load_teacher
+from distillation.record.files import replacing
+from distillation.record.provenance import PACKAGES, describe_step
+from distillation.settings.arguments import Parser, add_flags, run
+from distillation.settings.training import Engine, Machine, Protocol
+from distillation.training.precision import Picked, pick
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,23 +44,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flag("--data", type=Path, required=True, help="prepared data, .npz")
     flag("--checkpoint", type=Path, required=True, help="the teacher, .pt")
     flag("--targets", type=Path, required=True, help="output, .npz")
-    flag("--padding", type=number(int, 0), required=True, help="pixels of random shift, from 0")
-    switch = argparse.BooleanOptionalAction
-    flag("--flip", action=switch, default=False, help="images are also mirrored")
-    batch = number(int, 1)
-    flag("--batch-size", type=batch, default=128, help="images per pass (default: %(default)s)")
-    flag("--device", choices=("cpu", "cuda"), required=True, help="where to run")
-    flag("--threads", type=number(int, 1), default=1, help="of torch on a CPU")
-    precision = {"choices": get_args(Precision), "default": "float32"}
-    flag("--precision", **precision, help="of the teacher; auto: what pays (default: %(default)s)")
+    add_flags(parser, Protocol, "padding", "flip", "batch_size")
+    add_flags(parser, Machine)
+    add_flags(parser, Engine, "precision")
     return parser.parse_args(argv)
 
 
 def tabulate(
-    teacher: WideResNet, dataset: Dataset, padding: int, flip: bool, batch_size: int, engine: Engine
+    teacher: Network, dataset: Dataset, padding: int, flip: bool, batch_size: int, picked: Picked
 ) -> Tensor:
     """Return the teacher's logits (N, V, K) of all views, in float16, numbered by view_number."""
-    networks = Networks(teacher, None, engine)
     images = dataset.train.images
     side = 2 * padding + 1
     table = torch.empty(
@@ -73,8 +66,9 @@ def tabulate(
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             seen = augment(batch, padding, offset.expand(len(batch), 2), flipped.expand(len(batch)))
-            with torch.inference_mode():
-                logits, _ = networks.ask_student(normalise(seen, dataset.mean, dataset.std))
+            inputs = normalise(seen, dataset.mean, dataset.std)
+            with torch.inference_mode(), picked.autocast(images.device):
+                logits = teacher(inputs).logits
             table[start : start + batch_size, view] = logits.half().cpu()
         if not table[:, view].isfinite().all():
             raise FloatingPointError(f"a logit of view {view + 1} is not finite in float16")
@@ -88,8 +82,11 @@ def main(argv: list[str] | None = None) -> None:
     device = prepare_device(arguments.device, arguments.threads)
     dataset = read_dataset(arguments.data)
     check_padding(arguments.padding, dataset)
-    teacher, provenance = load_teacher(arguments.checkpoint, dataset, device)
-    engine, chosen = pick_engine(arguments.precision, "off", device, 0)
+    teacher, content = load_teacher(arguments.checkpoint, dataset, device)
+    data = dataset.to(device)
+    batch = normalise(data.train.images[: arguments.batch_size], data.mean, data.std)
+    asked = Engine(precision=arguments.precision, compile="off", graph="off")
+    picked, chosen = pick(asked, teacher, batch, 0)
     images, views = len(dataset.train.labels), count_views(arguments.padding, arguments.flip)
     classes = len(dataset.class_names)
     print(
@@ -97,11 +94,13 @@ def main(argv: list[str] | None = None) -> None:
         f"the teacher, {2 * views * images * classes / 1e6:,.1f} MB, {chosen}",
         flush=True,
     )
+    [family] = content["network"]
     step = describe_step(
-        arguments, PACKAGES, data_sha256=dataset.sha256, **describe_device(device)
-    ) | {"engine": asdict(engine), "teacher": provenance}
+        arguments, PACKAGES, [("networks", family)], data_sha256=dataset.sha256,
+        **describe_device(device),
+    ) | {"engine": asdict(picked), "teacher": content["provenance"]}  # fmt: skip
     logits = tabulate(
-        teacher, dataset.to(device), arguments.padding, arguments.flip, arguments.batch_size, engine
+        teacher, data, arguments.padding, arguments.flip, arguments.batch_size, picked
     )
     with replacing(arguments.targets) as targets:
         np.savez(

@@ -1,0 +1,97 @@
+"""What the benchmarks train: networks, terms, protocol, and images of noise."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow/scripts"))
+
+from distillation.data.dataset import Dataset, Split, count_views
+from distillation.networks import Network, build_network, initialise, stage_shapes
+from distillation.settings.base import NetworkSettings, TermSettings, checked
+from distillation.settings.plugins import chosen, declared
+from distillation.settings.training import Protocol
+from distillation.terms import Pair
+from distillation.training.objective import Objective
+from distillation.training.precision import Picked
+from distillation.training.step import Feed, Step, Together
+
+CLASSES, SIZE, BATCH = 10, 32, 128
+MEAN, STD = [125.3, 123.0, 113.9], [63.0, 62.1, 66.7]
+PROTOCOL = checked(
+    Protocol,
+    {"epochs": 1000, "batch_size": BATCH, "schedule": "cosine", "gamma_init": "ones"},
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A training: depths of network and teacher, terms, whether the teacher is a table."""
+
+    depth: int
+    teacher: int | None = None
+    terms: dict[str, Any] = field(default_factory=lambda: {"labels": {}})
+    tabled: bool = False
+    width: int = 2
+
+
+KD = {"labels": {"weight": 0.1}, "kd": {"weight": 0.9}}
+AT_KD = {**KD, "at": {"weight": 1000}}
+ARMS = {
+    "teacher (WRN-40-2)": Arm(40),
+    "baseline (WRN-16-2)": Arm(16),
+    "KD": Arm(16, 40, KD),
+    "KD from a table": Arm(16, 40, KD, tabled=True),
+    "AT+KD": Arm(16, 40, AT_KD),
+}
+
+
+def make_network(depth: int, device: torch.device, width: int = 2, seed: int = 0) -> Network:
+    """Return a fresh wide residual network."""
+    settings = checked(declared("networks", "wrn"), {"depth": depth, "width": width})
+    model = build_network("wrn", cast(NetworkSettings, settings), CLASSES, 3)
+    initialise(model, "ones", torch.Generator().manual_seed(1000 * seed + depth))
+    return model.to(device)
+
+
+def noise(count: int, side: int, seed: int, device: torch.device) -> Split:
+    """Return images of noise with labels at random, on the device."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (count, side, side, 3), generator=generator, dtype=torch.uint8)
+    return Split(images, torch.randint(CLASSES, (count,), generator=generator)).to(device)
+
+
+def make_dataset(train: Split, test: Split) -> Dataset:
+    """Return a data set of two splits."""
+    return Dataset(train, test, [str(name) for name in range(CLASSES)], MEAN, STD, "")
+
+
+def make_students(
+    arms: list[Arm], dataset: Dataset, picked: Picked, protocol: Protocol = PROTOCOL, seed: int = 0
+) -> Together:
+    """Return the training steps of arms that share a teacher, as train_student makes them."""
+    device = dataset.train.images.device
+    teacher: Network | Tensor | None = None
+    shapes = []
+    taught = next((arm for arm in arms if arm.teacher), arms[0])
+    if taught.tabled:
+        views = count_views(protocol.padding, protocol.flip)
+        teacher = torch.zeros(len(dataset.train.labels), views, CLASSES, dtype=torch.float16)
+        teacher = teacher.to(device)
+    elif taught.teacher:
+        teacher = make_network(taught.teacher, device, taught.width).eval()
+        teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        shapes = stage_shapes(teacher, dataset.image_size, 3)
+    feed = Feed(dataset, protocol, teacher, picked)
+    steps = []
+    for arm in arms:
+        student = make_network(arm.depth, device, arm.width, seed)
+        student = student.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        pair = Pair(stage_shapes(student, dataset.image_size, 3), shapes)
+        terms = cast(dict[str, TermSettings], chosen("terms", arm.terms, "terms"))
+        steps.append(Step(student, Objective(terms, pair).to(device), feed, protocol, picked))
+    return Together(steps)

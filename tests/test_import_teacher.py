@@ -1,0 +1,178 @@
+"""Teachers that the user brings: they become what a training writes, or are refused."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import export_model
+import import_teacher
+from distillation.data.dataset import Dataset, read_dataset
+from distillation.record.checkpoint import load_teacher, save_checkpoint
+from distillation.record.digest import source_digest
+from made import NETWORKS, PROVENANCE, make_model, mistake
+
+CPU = torch.device("cpu")
+FLAGS = ["--network", "wrn", "depth=10", "width=1"]
+
+
+@pytest.fixture
+def data(tmp_path: Path, digits: Dataset) -> Path:
+    """Return the digits as prepared data."""
+    path = tmp_path / "data.npz"
+    write_data(path, digits, digits.class_names)
+    return path
+
+
+def write_data(path: Path, digits: Dataset, names: list[str], channels: int = 1) -> None:
+    """Write prepared data with the digits' images."""
+    splits = {"train": digits.train, "test": digits.test}
+    arrays = {
+        f"{name}_images": split.images.numpy().repeat(channels, axis=3)
+        for name, split in splits.items()
+    } | {f"{name}_labels": split.labels.numpy() for name, split in splits.items()}
+    statistics = {"mean": digits.mean * channels, "std": digits.std * channels}
+    np.savez(path, allow_pickle=False, class_names=np.array(names), **arrays, **statistics)
+
+
+def as_checkpoint(path: Path, digits: Dataset) -> Path:
+    """Bring a checkpoint."""
+    save_checkpoint(path / "teacher.pt", *make_model(), digits, PROVENANCE)
+    return path / "teacher.pt"
+
+
+def as_state(path: Path, digits: Dataset) -> Path:  # noqa: ARG001 as the other two
+    """Bring a plain state dict."""
+    torch.save(make_model()[0].state_dict(), path / "teacher.pt")
+    return path / "teacher.pt"
+
+
+def as_folder(path: Path, digits: Dataset) -> Path:
+    """Bring an exported folder."""
+    checkpoint = as_checkpoint(path, digits)
+    flags = ["--checkpoint", str(checkpoint), "--image-size", "12", "--device", "cpu"]
+    export_model.main([*flags, "--folder", str(path / "exported")])
+    return path / "exported"
+
+
+def arguments(folder: Path, source: Path, *more: str) -> list[str]:
+    """Return the flags of an import."""
+    out = folder / "out"
+    paths = {
+        "--data": folder / "data.npz", "--source": source,
+        "--checkpoint": out / "checkpoint.pt", "--history": out / "history.csv",
+    }  # fmt: skip
+    return [*(str(text) for pair in paths.items() for text in pair), "--seed", "7", *more]
+
+
+@pytest.mark.parametrize(
+    ("bring", "more"),
+    [(as_checkpoint, []), (as_checkpoint, FLAGS), (as_folder, []), (as_state, FLAGS)],
+)
+def test_teacher_is_what_was_brought(
+    tmp_path: Path, data: Path, digits: Dataset, bring: Callable[[Path, Dataset], Path],
+    more: list[str],
+) -> None:  # fmt: skip
+    """Of every form a teacher comes the same network, with a training's record and its source's."""
+    source = bring(tmp_path, digits)
+    import_teacher.main(arguments(tmp_path, source, *more))
+    dataset = read_dataset(data)
+    model, content = load_teacher(tmp_path / "out" / "checkpoint.pt", dataset, CPU)
+    torch.testing.assert_close(model.state_dict(), make_model()[0].state_dict(), rtol=0, atol=0)
+    assert content["network"] == NETWORKS["WRN-10-1"]
+    provenance = content["provenance"]
+    assert provenance["arguments"] == {"network": NETWORKS["WRN-10-1"], "term": {}, "epochs": 0}
+    assert provenance["plugins"].keys() == {"networks.wrn"}
+    assert provenance.get("source") == (None if bring is as_state else PROVENANCE)
+    expected = {
+        "seed": 7,
+        "network_title": "WRN-10-1",
+        "engine": {"precision": "float32", "compiled": False},
+        "data_sha256": dataset.sha256,
+        "source_sha256": source_digest(source),
+        "device": "cpu",
+    }
+    assert expected.items() <= provenance.items()
+    with (tmp_path / "out" / "history.csv").open(newline="") as file:
+        (header,) = csv.reader(file)
+    assert header[:4] == ["epoch", "learning_rate", "loss", "cross_entropy"]
+
+
+def other_names(folder: Path, digits: Dataset) -> None:
+    """Prepare data of as many classes with other names."""
+    write_data(folder / "data.npz", digits, [f"digit {name}" for name in digits.class_names])
+
+
+def other_number(folder: Path, digits: Dataset) -> None:
+    """Prepare data with a class more."""
+    write_data(folder / "data.npz", digits, [*digits.class_names, "10"])
+
+
+def other_channels(folder: Path, digits: Dataset) -> None:
+    """Prepare colour images."""
+    write_data(folder / "data.npz", digits, digits.class_names, 3)
+
+
+def other_description(folder: Path, digits: Dataset) -> None:  # noqa: ARG001 as the others
+    """Change the mean in the exported description."""
+    file = folder / "exported" / "network.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"mean": [1.0]}))
+
+
+def fewer_tensors(folder: Path, digits: Dataset) -> None:  # noqa: ARG001 as the others
+    """Take a tensor from the state dict and add another."""
+    state = torch.load(folder / "teacher.pt", weights_only=True)
+    state["head.weight"] = state.pop("classifier.weight")
+    torch.save(state, folder / "teacher.pt")
+
+
+def no_tensors(folder: Path, digits: Dataset) -> None:  # noqa: ARG001 as the others
+    """Save something else."""
+    torch.save({"state_dict": {}}, folder / "teacher.pt")
+
+
+@pytest.mark.parametrize(
+    ("bring", "change", "more", "fragments"),
+    [
+        (as_checkpoint, other_names, [], ["(digit 0, digit 1, digit 2, ...)"]),
+        (as_checkpoint, other_number, [], ["10 classes", "has 11"]),
+        (as_folder, other_channels, [], ["exported: trained on 1 channels", "has 3"]),
+        (as_folder, other_description, [], ["another mean"]),
+        (as_state, other_number, FLAGS, ["classifier.weight (10, 64), not (11, 64)"]),
+        (as_state, other_channels, FLAGS, ["stem.weight (16, 1, 3, 3), not (16, 3, 3, 3)"]),
+        (as_state, fewer_tensors, FLAGS, ["lacks classifier.weight", "doesn't, head.weight"]),
+        (as_state, no_tensors, FLAGS, ["no map of names to tensors"]),
+        (as_state, None, [], ["--network"]),
+        (as_checkpoint, None, [*FLAGS[:2], "depth=16", "width=1"], ["WRN-10-1", "WRN-16-1"]),
+        (lambda *_: Path("none.pt"), None, [], ["none.pt: no such file or folder"]),
+        (lambda folder, _: folder, None, [], ["model.safetensors: no such file"]),
+    ],
+)
+def test_mistake(
+    tmp_path: Path, data: Path, digits: Dataset, capsys: pytest.CaptureFixture[str],
+    bring: Callable[[Path, Dataset], Path], change: Callable[[Path, Dataset], None] | None,
+    more: list[str], fragments: list[str],
+) -> None:  # fmt: skip
+    """A teacher that doesn't fit ends with 1 and one line that says why, and nothing is written."""
+    source = bring(tmp_path, digits)
+    if change:
+        change(tmp_path, digits)
+    assert data.exists()
+    line = mistake(capsys, import_teacher.main, arguments(tmp_path, source, *more))
+    for fragment in fragments:
+        assert fragment in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_planted_pickle_is_not_run(
+    tmp_path: Path, data: Path, planted: object, marker: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that holds more than plain data is refused, and nothing in it runs."""
+    torch.save({"stem.weight": planted}, data.with_name("teacher.pt"))
+    flags = arguments(tmp_path, tmp_path / "teacher.pt", *FLAGS)
+    assert "not a checkpoint" in mistake(capsys, import_teacher.main, flags)
+    assert not marker.exists()

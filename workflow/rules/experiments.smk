@@ -1,0 +1,97 @@
+"""The config, checked and resolved: what the other rules ask. There are no rules here."""
+
+import sys
+from pathlib import Path
+
+from snakemake.logging import logger
+
+sys.path.insert(0, f"{workflow.basedir}/workflow/scripts")
+
+from distillation.record.folder_digest import file_digest
+from distillation.settings import estimates
+from distillation.settings.base import SettingsError
+from distillation.settings.config import check_files
+from distillation.settings.estimates import Estimates
+from distillation.settings.experiment import data_code, data_flags, load_experiments
+from distillation.settings.versions import other_versions
+
+try:
+    check_files([*workflow.configfiles, *workflow.overwrite_configfiles])
+    CONFIG, EXPERIMENTS = load_experiments(config)
+except SettingsError as error:
+    # One line: Snakemake would print its way through the library.
+    sys.exit(f"error in the config: {error}")
+
+ESTIMATES = {name: Estimates(experiment) for name, experiment in EXPERIMENTS.items()}
+
+# Once for each call of Snakemake, not in each job on a cluster.
+if workflow.is_main_process:
+    for name in EXPERIMENTS:
+        if line := other_versions(EXPERIMENTS[name], Path(workflow.basedir, "requirements.lock")):
+            logger.warning(f"warning: {line}")
+
+
+def experiment(wildcards):
+    """Return the experiment of a job."""
+    return EXPERIMENTS[wildcards.experiment]
+
+
+def estimate(wildcards):
+    """Return the estimates of a job's experiment."""
+    return ESTIMATES[wildcards.experiment]
+
+
+def job_threads(wildcards):
+    """Return how many threads a job of an experiment takes."""
+    return experiment(wildcards).choices.threads
+
+
+def gpus(wildcards):
+    """Return how many GPUs a job of an experiment takes."""
+    return int(experiment(wildcards).on_gpu)
+
+
+def time_limit(wildcards, resources):
+    """Return the flag that tells a training when the scheduler will end it; none on this machine.
+
+    A function of the resources is no param that Snakemake compares.
+    """
+    minutes = max(0, resources.runtime - estimates.SPARE_MINUTES)
+    return ["--time-limit", str(minutes)] if workflow.remote_exec else []
+
+
+def measure_group(wildcards):
+    """Return the group of a model's short steps, where a profile says how many make one job.
+
+    Those of the students need the teacher's, which therefore go ahead in a group of their own.
+    Without `group-components` of that name each step is a job, as on one machine.
+    """
+    student = wildcards.model in experiment(wildcards).choices.methods
+    name = "measure" if student else "measure_teacher"
+    return name if name in workflow.group_settings.group_components else None
+
+
+# The categories of the report, in the order of its menu.
+RESULTS, CURVES, ATTENTION, CLAIMS = "1. Results", "2. Curves", "3. Attention maps", "4. Claims"
+
+
+def figure_category(wildcards):
+    """Return the category of a figure in the report, by its name."""
+    if wildcards.name.startswith("curves"):
+        return CURVES
+    return ATTENTION if wildcards.name.startswith("attention") else RESULTS
+
+
+def figure_labels(wildcards):
+    """Return how a figure is listed in the report."""
+    return {"experiment": wildcards.experiment, "what": wildcards.name.replace("_", " ")}
+
+
+def reported(path, caption, category, name):
+    """Mark an output as part of the report, under a category, the experiment and its name."""
+    return report(
+        path,
+        caption=f"../report/{caption}.rst",
+        category=category,
+        labels={"experiment": "{experiment}", "what": name},
+    )

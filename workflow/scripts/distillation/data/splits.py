@@ -1,0 +1,57 @@
+"""Training and test split: held-out images in the test split's place, and statistics."""
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+
+def hold_out(arrays: dict[str, np.ndarray], fraction: float, seed: int) -> dict[str, np.ndarray]:
+    """Put a part of the training images in the test split's place; the test images are left out.
+
+    Settings are chosen on it, so that the test split decides nothing. Both parts keep their order.
+
+    Args:
+        arrays: class_names, and images, labels and any masks of both splits.
+        fraction: of the training images of each class.
+        seed: of which images these are.
+
+    Raises:
+        ValueError: a class would have no image in one of the parts.
+    """
+    labels, names = arrays["train_labels"], arrays["class_names"]
+    refusal = f"validation_fraction {fraction} of {len(labels)} images"
+    try:
+        parts = train_test_split(
+            np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=seed
+        )
+    except ValueError as error:
+        raise ValueError(f"{refusal}: {error}") from error
+    for part in parts:
+        counts = np.bincount(labels[part], minlength=len(names))
+        if not counts.all():
+            raise ValueError(
+                f"{refusal}: leaves one part without class {names[counts.argmin()]}, which has "
+                f"{(labels == counts.argmin()).sum()}; allowed: one or more in each part"
+            )
+    held = {"class_names": names}
+    for split, part in zip(("train", "test"), map(np.sort, parts), strict=True):
+        for kind in ("images", "labels", "masks"):
+            if f"train_{kind}" in arrays:
+                held[f"{split}_{kind}"] = arrays[f"train_{kind}"][part]
+    return held
+
+
+def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation per channel of uint8 (N, H, W, C), exactly, (C,) each.
+
+    Raises:
+        ValueError: a channel is constant, so it can't be normalised.
+    """
+    levels = np.arange(256)
+    counts = np.stack(
+        [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[3])]
+    )
+    mean = counts @ levels / counts.sum(axis=1)
+    std = np.sqrt(counts @ levels**2 / counts.sum(axis=1) - mean**2)
+    if not std.all():
+        raise ValueError(f"the training images are constant in a channel; std is {std.tolist()}")
+    return mean, std

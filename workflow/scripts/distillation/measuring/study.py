@@ -1,0 +1,99 @@
+"""Which networks' attention is measured side by side, on which data, with what settings.
+
+A value is named by the network's method, the maps that it is of (stage, collapse and point) and the
+metric. Letters: see measuring/attention.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distillation.data.dataset import Dataset, normalise
+from distillation.measuring.bootstrap import PoissonBootstrap
+from distillation.measuring.subjects import Subject
+from distillation.networks import Network
+from distillation.numerics import Collapse, collapse_channels
+from distillation.settings.measures import AttentionMeasures
+
+# A stage's raw output, as attention transfer takes it, and after what follows it in the network.
+POINTS = BEFORE, AFTER = "before_activation", "after_activation"
+# What is drawn at random, each from the seed and its place here: no two share their numbers.
+DRAWS = ("order", "images", "noise", "noise_images", "cells", "faithfulness_images")
+
+
+class Key(NamedTuple):
+    """Which maps of a network: the stage, from 1, how channels collapse, and the point."""
+
+    stage: int
+    collapse: str
+    point: str
+
+
+Maps = dict[Key, np.ndarray]
+
+
+class Name(NamedTuple):
+    """What a value is: whose, of which maps, which metric."""
+
+    method: str
+    key: Key
+    metric: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is measured: which networks, beside which teacher, on which data, with what settings."""
+
+    subjects: list[Subject]
+    teacher: Network | None
+    dataset: Dataset
+    masks: np.ndarray | None
+    settings: AttentionMeasures
+    device: torch.device
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Map images (N, S, S, C) to what the networks take, on their device."""
+        return normalise(images.to(self.device), self.dataset.mean, self.dataset.std)
+
+    def maps(self, subject: Subject, images: Tensor) -> Maps:
+        """Return the maps of a network.
+
+        Raises:
+            FloatingPointError: a map isn't finite; the network is named.
+        """
+        try:
+            return take_maps(subject.model, images, self.settings.collapses)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{subject.method}: {error}") from None
+
+    def generator(self, what: str) -> np.random.Generator:
+        """Return the source of one of the DRAWS."""
+        return np.random.default_rng([self.settings.bootstrap_seed, DRAWS.index(what)])
+
+    def bootstrap(self, what: str) -> PoissonBootstrap[Name]:
+        """Return sums with the weights of one of the DRAWS."""
+        seed = [self.settings.bootstrap_seed, DRAWS.index(what)]
+        return PoissonBootstrap(self.settings.resamples, seed)
+
+
+@torch.inference_mode()
+def take_maps(model: Network, images: Tensor, collapses: Sequence[Collapse]) -> Maps:
+    """Return the maps of all stages, collapses and points, in float64.
+
+    Raises:
+        FloatingPointError: a map isn't finite.
+    """
+    stages = model(images).stages
+    maps = {}
+    for place, outputs in enumerate(zip(stages, model.activated(stages), strict=True), 1):
+        for collapse in collapses:
+            for point, output in zip(POINTS, outputs, strict=True):
+                found = collapse_channels(output, collapse).cpu().numpy()
+                if not np.isfinite(found).all():
+                    raise FloatingPointError(f"maps of stage {place}, {collapse}, aren't finite")
+                maps[Key(place, collapse, point)] = found.astype(np.float64)
+    return maps

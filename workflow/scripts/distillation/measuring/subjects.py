@@ -1,0 +1,175 @@
+"""The networks whose attention is measured, and their untrained controls."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, cast, get_args
+
+import torch
+from torch import nn
+
+from distillation.data.dataset import Dataset, normalise
+from distillation.networks import (
+    GammaInit,
+    Network,
+    build_network,
+    initialise,
+    stage_shapes,
+)
+from distillation.settings.base import NetworkSettings
+from distillation.settings.plugins import chosen
+from distillation.terms import Pair, pair_stages
+
+# Images by which the batch norm of a control is estimated at once, as in training.
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network that is measured.
+
+    `stages` is their number; `partners` has, for those stages that are compared with one, that of
+    the teacher; `control` is the method of its untrained control, or empty. Stages count from 1.
+    """
+
+    method: str
+    seed: int
+    title: str
+    model: Network
+    stages: int
+    control: str = ""
+    partners: dict[int, int] = field(default_factory=dict)
+
+
+class Source(NamedTuple):
+    """Where a network comes from: its method, the seed of its training, and its checkpoint."""
+
+    method: str
+    seed: int
+    checkpoint: Path
+
+
+# Returns the network of a checkpoint, and the checkpoint's content.
+Load = Callable[[Path], tuple[Network, dict[str, Any]]]
+
+
+def read_subjects(
+    sources: list[Source],
+    teacher: Network | None,
+    taught: list[str],
+    norm_images: int,
+    dataset: Dataset,
+    load: Load,
+) -> list[Subject]:
+    """Return the networks, and after them the untrained controls.
+
+    Networks of one architecture whose parameters were drawn alike share a control, which is called
+    untrained_ and the first of their methods. A network whose provenance doesn't tell has none.
+
+    Args:
+        sources: of the networks.
+        teacher: what the taught are compared with, or None.
+        taught: methods.
+        norm_images: training images for the batch norm of the controls.
+        dataset: what the networks were trained on.
+        load: reads a checkpoint.
+
+    Raises:
+        FileNotFoundError, ValueError: a checkpoint can't be read, or isn't what its source says; a
+            method is named twice or isn't known; there are taught without teacher.
+    """
+    methods = [source.method for source in sources]
+    if unknown := {*taught} - {*methods}:
+        raise ValueError(
+            f"taught: found {', '.join(sorted(unknown))}; allowed: {', '.join(methods)}"
+        )
+    if taught and teacher is None:
+        raise ValueError("taught is given without teacher; allowed: both or none")
+    subjects: list[Subject] = []
+    controls: dict[tuple[str, Start], Subject] = {}
+    for method, seed, path in sources:
+        model, content = load(path)
+        own = content["provenance"].get("seed")
+        if own not in (seed, None):
+            raise ValueError(f"{path}: is of seed {own}, expected {seed}")
+        stages = len(stage_shapes(model, dataset.image_size, dataset.channels))
+        subject = Subject(method, seed, content["title"], model, stages)
+        if method in taught and teacher is not None:
+            subject = replace(subject, partners=find_partners(model, teacher, dataset))
+        if start := start_of(content):
+            key = (json.dumps(content["network"], sort_keys=True), start)
+            if key not in controls:
+                device = next(model.parameters()).device
+                initial = untrained_network(content["network"], start, dataset, norm_images, device)
+                controls[key] = replace(subject, method=f"untrained_{method}", model=initial)
+            elif subject.partners:
+                controls[key] = replace(controls[key], partners=subject.partners)
+            subject = replace(subject, control=controls[key].method)
+        subjects.append(subject)
+    subjects += controls.values()
+    names = [subject.method for subject in subjects]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"network: {min(twice)} is named twice; allowed: each method once")
+    return subjects
+
+
+def find_partners(student: Network, teacher: Network, dataset: Dataset) -> dict[int, int]:
+    """Return the teacher's stage for each of the student's that has one of equal size, from 1."""
+    size, channels = dataset.image_size, dataset.channels
+    pair = Pair(*(stage_shapes(model, size, channels) for model in (student, teacher)))
+    if not {shape[1:] for shape in pair.student} & {shape[1:] for shape in pair.teacher}:
+        return {}
+    return {match.student + 1: match.teacher + 1 for match in pair_stages(pair, "by_size")}
+
+
+class Start(NamedTuple):
+    """What a network's parameters were drawn from."""
+
+    seed: int
+    gamma_init: GammaInit
+
+
+def start_of(content: dict[str, Any]) -> Start | None:
+    """Return what a checkpoint's training began from, or None where its provenance doesn't tell."""
+    seed, arguments = (content["provenance"].get(name) for name in ("seed", "arguments"))
+    gamma = arguments.get("gamma_init") if isinstance(arguments, dict) else None
+    known = type(seed) is int and gamma in get_args(GammaInit)
+    return Start(seed, gamma) if known else None  # type: ignore[arg-type]
+
+
+def untrained_network(
+    network: dict[str, Any], start: Start, dataset: Dataset, images: int, device: torch.device
+) -> Network:
+    """Return the network that a run started from, in evaluation mode.
+
+    A fresh batch norm passes activations on as they are, which no network that runs on data does.
+    So its statistics are means over batches of random training images, at most `images` in all.
+
+    Args:
+        network: family and settings, as a checkpoint has them.
+        start: of the run; its seed draws the images as well.
+        dataset: what the run was trained on.
+        images: number of training images.
+        device: where the network is to run.
+    """
+    ((family, settings),) = chosen("networks", network, "network").items()
+    model = build_network(
+        family, cast(NetworkSettings, settings), len(dataset.class_names), dataset.channels
+    )
+    initialise(model, start.gamma_init, torch.Generator().manual_seed(start.seed))
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # torch's notation for the mean over all batches.
+            module.momentum = None
+    size = len(dataset.train.labels)
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(start.seed))[:images]
+    model.train()
+    with torch.no_grad():
+        # Of nearly the same size, since each counts the same.
+        for batch in order.tensor_split(math.ceil(len(order) / BATCH)):
+            seen = dataset.train.images[batch].to(device)
+            model(normalise(seen, dataset.mean, dataset.std))
+    return model.eval()

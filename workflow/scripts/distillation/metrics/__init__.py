@@ -1,0 +1,44 @@
+"""Metrics of the table: one file each, and what evaluation asks of any of them.
+
+A metric's file has `Settings`, its declaration, and `measure(logits, labels, teacher_logits)`,
+which returns in the metric's unit a value for each image, (N,), whose mean is the metric, or a
+scalar where images have none. Letters: N images, K classes; logits are (N, K) in float32, labels
+(N,) in int64, the teacher's logits (N, K) or None, all on the CPU.
+"""
+
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from torch import Tensor
+
+from distillation.settings import plugins
+from distillation.settings.base import MetricSettings
+
+
+class Measured(NamedTuple):
+    """What metrics.json says of a metric, and its value for each image (N,), if it has one."""
+
+    entry: dict[str, Any]
+    per_image: np.ndarray | None
+
+
+def measure_metric(
+    name: str,
+    settings: MetricSettings,
+    logits: Tensor,
+    labels: Tensor,
+    teacher_logits: Tensor | None,
+) -> Measured:
+    """Return a metric of some logits, with all that tables and verdicts need to know of it."""
+    values = cast(Tensor, plugins.load("metrics", name).measure(logits, labels, teacher_logits))
+    kind = type(settings)
+    entry = {
+        "value": values.mean().item(),
+        "label": kind.label,
+        "unit": kind.unit,
+        "decimals": kind.decimals,
+        "smallest_difference": settings.smallest_difference,
+        "higher_is_better": kind.higher_is_better,
+        "reason": kind.reason,
+    }
+    return Measured(entry, values.numpy() if values.dim() else None)

@@ -1,0 +1,1 @@
+"""Records: digests of code, provenance, checkpoints, files written whole."""

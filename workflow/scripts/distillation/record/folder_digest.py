@@ -1,0 +1,43 @@
+"""Digests of contents that a result was made from: of a file, and of a folder of images.
+
+Only the standard library is needed, because the workflow itself computes them.
+"""
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+
+# Relative to where the workflow runs.
+KNOWN = Path(".snakemake/folders")
+
+
+def file_digest(path: Path | str) -> str:
+    """Return the sha256 of a file's content, shortened to 16 digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+@cache
+def folder_digest(folder: str) -> str:
+    """Return a digest of names and contents of all files in a folder, and in folders in it.
+
+    It is kept under `.snakemake`, so that a large folder is read once and not at every dry run: as
+    long as no file has another size, time or place on the disk.
+    """
+    # Links are followed, as the reader of the images does.
+    walk = os.walk(folder, followlinks=True)
+    files = sorted(Path(place, name) for place, _, names in walk for name in names)
+    names = [path.relative_to(folder).as_posix() for path in files]
+    states = [
+        (name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        for name, status in zip(names, (path.stat() for path in files), strict=True)
+    ]
+    known = KNOWN / hashlib.sha256(repr(states).encode()).hexdigest()[:16]
+    if not known.exists():
+        contents = repr([*zip(names, map(file_digest, files), strict=True)])
+        known.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = known.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(hashlib.sha256(contents.encode()).hexdigest()[:16])
+        unfinished.replace(known)
+    return known.read_text()

@@ -1,0 +1,1 @@
+"""Reports: results read back, intervals, comparisons, claims, figures and pages."""

@@ -1,0 +1,86 @@
+"""A metric of metrics.json: which it is, and how values of it are written."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from distillation.reporting.results import Results
+from distillation.reporting.trained import Run
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as metrics.json has it; `images` says which images it was measured on."""
+
+    name: str
+    label: str
+    unit: str
+    decimals: int
+    higher_is_better: bool | None = None
+    images: str = "test images"
+
+    @property
+    def step(self) -> str:
+        """The unit of a difference."""
+        return "points" if self.unit == "%" else self.unit
+
+    @property
+    def unit_words(self) -> str:
+        """The unit of a difference, told to who doesn't know it."""
+        return f"points (percent of the {self.images})" if self.unit == "%" else self.unit or "1"
+
+    @property
+    def better(self) -> str:
+        """Whether more is better, for the end of a sentence."""
+        if self.higher_is_better is None:
+            return ""
+        return f"; {'higher' if self.higher_is_better else 'lower'} is better"
+
+    def number(self, value: float) -> str:
+        """Write a value without its unit; what rounds to 0 has no sign, and nothing is a dash."""
+        return "-" if math.isnan(value) else f"{value:z.{self.decimals}f}"
+
+    def amount(self, difference: float) -> str:
+        """Write a difference with its unit."""
+        return f"{self.number(difference)} {self.step}".rstrip()
+
+    def span(self, low: float, high: float) -> str:
+        """Write an interval."""
+        return "-" if math.isnan(low) else f"{self.number(low)} to {self.number(high)}"
+
+
+def metrics_of(results: Results) -> dict[str, Metric]:
+    """Return the metrics that runs have, by name, in order of first appearance."""
+    return {
+        name: Metric(
+            name, results.worded(words["label"]), words["unit"], words["decimals"],
+            words["higher_is_better"], results.worded("test images"),
+        )
+        for name, words in first_of(run.metrics["metrics"] for run in results.runs).items()
+    }  # fmt: skip
+
+
+def find_metric(results: Results, name: str) -> Metric:
+    """Return the metric of a name.
+
+    Raises:
+        ValueError: no run has it.
+    """
+    known = metrics_of(results)
+    if name not in known:
+        raise ValueError(f"--metric: found {name!r}; allowed: {', '.join(known)}")
+    return known[name]
+
+
+def value_of(run: Run, name: str) -> float | None:
+    """Return a metric of a run, or None where the run doesn't have it."""
+    return run.metrics["metrics"].get(name, {}).get("value")
+
+
+def first_of(maps: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the values of all maps, of each name the first, in order of first appearance."""
+    found: dict[str, Any] = {}
+    for each in maps:
+        found = found | {name: value for name, value in each.items() if name not in found}
+    return found

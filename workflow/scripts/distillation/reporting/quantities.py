@@ -1,0 +1,185 @@
+"""The rows of an experiment's table: what a model counts, learnt and measures.
+
+Training quantities are those of the last epoch, means over its images in training mode.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, cast
+
+import pandas as pd
+
+from distillation.reporting.metric import Metric, first_of, metrics_of, value_of
+from distillation.reporting.results import Results
+from distillation.reporting.tables import table_lines
+from distillation.reporting.trained import Run
+from distillation.settings import plugins
+from distillation.settings.base import TermSettings
+
+Reader = Callable[[Run], float | None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: how it is called, written and read."""
+
+    quantity: str
+    unit: str
+    decimals: int
+    read: Reader
+    # Counted, not measured: the same for all seeds.
+    counted: bool = False
+
+    @property
+    def head(self) -> str:
+        """What stands at its beginning."""
+        return f"{self.quantity} ({self.unit})" if self.unit else self.quantity
+
+
+def rows_of(results: Results) -> list[Row]:
+    """Return the rows that the runs have: terms and metrics in order of first appearance."""
+    terms = first_of(run.terms for run in results.runs)
+    rows = [
+        Row("Parameters", "", 0, counted("parameters"), counted=True),
+        Row("Multiply-accumulates", "million", 1, counted("multiply_accumulates", 1e-6), True),
+        Row("Training loss (total)", "", 4, last("loss")),
+        Row("Training cross-entropy", "nats", 4, last("cross_entropy")),
+    ]
+    for term in terms:
+        label = term_label(term)
+        rows.append(Row(weighted_name(term), "", 4, last_weighted(term)))
+        rows.append(Row(f"{label} loss", "", 6, last(term)))
+    rows.append(Row("Training accuracy", "%", 2, last("train_accuracy", 100)))
+    rows += map(metric_row, metrics_of(results).values())
+    return [*rows, Row("Training time", "s", 0, seconds)]
+
+
+def metric_row(metric: Metric) -> Row:
+    """Return the row of a metric."""
+    return Row(metric.label, metric.unit, metric.decimals, lambda run: value_of(run, metric.name))
+
+
+def term_label(term: str) -> str:
+    """Return what a term is called in tables and figures."""
+    return cast(type[TermSettings], plugins.declared("terms", term)).label
+
+
+def weighted_name(term: str) -> str:
+    """Return what the part of a term in the total is called."""
+    return f"{term_label(term)} term, weight x {term_label(term)}"
+
+
+def counted(name: str, factor: float = 1) -> Reader:
+    """Make the reader of a count in metrics.json, times `factor`."""
+    return lambda run: run.metrics[name] * factor
+
+
+def last(name: str, factor: float = 1) -> Reader:
+    """Make the reader of a history column's last value, times `factor`."""
+
+    def read(run: Run) -> float | None:
+        if name not in run.history or run.history.empty:
+            return None
+        return float(run.history[name].to_numpy()[-1]) * factor
+
+    return read
+
+
+def last_weighted(term: str) -> Reader:
+    """Make the reader of a term as the last epoch's total holds it."""
+
+    def read(run: Run) -> float | None:
+        loss, weight = last(term)(run), last(f"{term}_weight")(run)
+        return None if loss is None or weight is None else loss * weight
+
+    return read
+
+
+def seconds(run: Run) -> float | None:
+    """Return how long a training took; nothing of one that was done elsewhere."""
+    return None if run.history.empty else float(run.history["seconds"].to_numpy().sum())
+
+
+def summarise(row: Row, group: list[Run]) -> tuple[float, float, int]:
+    """Return mean, standard deviation (n - 1) and n of a quantity over the seeds of a model.
+
+    A quantity that a model doesn't have has n = 0; a deviation needs two seeds. Both are NaN then.
+    """
+    values = [value for value in map(row.read, group) if value is not None]
+    mean = fmean(values) if values else math.nan
+    return mean, stdev(values) if len(values) > 1 else math.nan, len(values)
+
+
+def build_table(results: Results) -> pd.DataFrame:
+    """Return quantity, unit, and <model>_mean, <model>_std, <model>_n for each model."""
+    table = []
+    for row in rows_of(results):
+        cells: dict[str, object] = {"quantity": row.quantity, "unit": row.unit}
+        for model, group in results.groups.items():
+            names = (f"{model}_mean", f"{model}_std", f"{model}_n")
+            cells |= dict(zip(names, summarise(row, group), strict=True))
+        table.append(cells)
+    return pd.DataFrame(table)
+
+
+def format_cell(row: Row, mean: float, deviation: float, count: int) -> str:
+    """Write mean ± standard deviation; the mean alone of what is counted, or of one seed."""
+    if not count:
+        return "-"
+    if row.counted or count == 1:
+        return f"{mean:,.{row.decimals}f}"
+    return f"{mean:,.{row.decimals}f} ± {deviation:,.{row.decimals}f}"
+
+
+def format_table(results: Results) -> str:
+    """Write the table as Markdown, with what it was made from."""
+    groups = results.groups
+    labels, runs = results.labels, results.runs
+    head = [f"{labels[model]} (n = {len(group)})" for model, group in groups.items()]
+    rows = [
+        [row.head, *(format_cell(row, *summarise(row, group)) for group in groups.values())]
+        for row in rows_of(results)
+    ]
+    epochs = "; ".join(
+        f"{labels[model]} {len(group[0].history) or 'trained elsewhere'}"
+        for model, group in groups.items()
+    )
+    split = "Held-out training" if results.held_out else "Test"
+    note = (
+        f"Mean ± standard deviation over n seeds. Last epoch, never the best. Epochs: {epochs}. "
+        f"{split} images: {runs[0].metrics['images']:,}. "
+        f"Trained on: {listed(run.training['hardware'] for run in runs)}. "
+        f"Precision {listed(run.training['engine']['precision'] for run in runs)}. "
+        f"torch {listed(run.training['packages']['torch'] for run in runs)}. "
+        f"Data sha256 {runs[0].training['data_sha256'][:12]}. "
+        f"Commit {listed(commit(run.training) for run in runs)}."
+    )
+    return "\n".join([f"# {results.title}", "", *table_lines(["", *head], rows), "", note]) + "\n"
+
+
+def listed(values: Iterable[str]) -> str:
+    """Return the different values, sorted, with commas between them."""
+    return ", ".join(sorted(set(values)))
+
+
+def commit(provenance: dict[str, Any]) -> str:
+    """Return the git commit, shortened, and whether there were uncommitted changes."""
+    if provenance["commit"] is None:
+        return "unknown"
+    return provenance["commit"][:12] + (" with uncommitted changes" if provenance["dirty"] else "")
+
+
+def summarise_models(results: Results) -> dict[str, dict[str, float]]:
+    """Return of each model n, and of each metric mean and deviation over seeds, in its unit."""
+    summary = {}
+    for model, group in results.groups.items():
+        summary[model] = {"n": len(group)}
+        for name, metric in metrics_of(results).items():
+            mean, deviation, count = summarise(metric_row(metric), group)
+            if count:
+                summary[model][name] = mean
+            if count > 1:
+                summary[model][f"{name}_std"] = deviation
+    return summary

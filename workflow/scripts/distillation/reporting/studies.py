@@ -1,0 +1,283 @@
+"""The page of results: one section for each published study, made of the study's files alone."""
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from distillation.reporting.consistency import flat
+from distillation.reporting.quantities import commit, listed
+from distillation.reporting.results import held_out_words, label
+from distillation.reporting.tables import table_lines
+from distillation.reporting.trained import check_has, read_json, read_table
+
+# The figures of a study, and what they show.
+FIGURES = {
+    "figures/curves_test.png": "Test accuracy and cross-entropy, epoch by epoch",
+    "figures/curves_teacher.png": "Training of the teacher",
+    "figures/curves_students.png": "Training of the students, with each term of their objectives",
+    "comparison.png": "Differences between methods, and agreement with the teacher",
+    "figures/attention_mean_square.png": "Attention maps of one test image per class, by stage",
+}
+# What a training was told that tells studies apart; the last ones belong to a schedule.
+PROTOCOL = (
+    "epochs", "batch_size", "schedule", "learning_rate", "momentum", "nesterov", "weight_decay",
+    "padding", "flip", "gamma_init",
+)  # fmt: skip
+OF_SCHEDULE = {"step": ("milestones", "learning_rate_decay", "reset_momentum")}
+
+# What publish_results.py says of a study.
+STUDY = ("title", "command", "published", "headline", "labels")
+# The columns of published.csv.
+PUBLISHED = ("data", "source", "quantity", "model", "value")
+# What a job took, as timings.csv has it and as the page says it.
+MEASURES = {
+    "seconds": "wall time, s",
+    "cpu_seconds": "CPU time, s",
+    "memory": "peak memory, MB",
+    "images_per_second": "images/s",
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A published study: its folder, read."""
+
+    folder: Path
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """Title, command, whose figures stand beside it, its headline, and labels of models."""
+        content = read_json(self.folder / "study.json")
+        check_has(str(self.folder / "study.json:"), content, STUDY)
+        return content
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """The description of its data."""
+        return read_json(self.folder / "data.json")
+
+    @cached_property
+    def runs(self) -> dict[str, list[dict[str, Any]]]:
+        """The provenance of its runs, by model."""
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for one in read_json(self.folder / "provenance.json")["runs"]:
+            groups.setdefault(one["model"], []).append(one)
+        return groups
+
+    @cached_property
+    def rows(self) -> dict[str, list[str]]:
+        """The cells of table.md by what stands at their beginning."""
+        head, _, *body = [
+            [cell.strip() for cell in line.strip().strip("|").split("|")]
+            for line in self.between("table.md", "| | ", "Mean")
+            if line.startswith("|")
+        ]
+        return {first: cells for first, *cells in body if len(cells) == len(head) - 1}
+
+    def text(self, name: str) -> str:
+        """Return the content of one of its files."""
+        return (self.folder / name).read_text()
+
+    def between(self, name: str, start: str, end: str, text: str | None = None) -> list[str]:
+        """Return the lines of a file from the one that begins with `start` to before `end`.
+
+        Raises:
+            ValueError: there is no such line; the file isn't what the pipeline writes.
+        """
+        lines = (self.text(name) if text is None else text).splitlines()
+        places = [place for place, line in enumerate(lines) if line.startswith(start)]
+        if not places:
+            raise ValueError(f"{self.folder / name}: has no line that begins with {start!r}")
+        rest = lines[places[0] :]
+        ends = [place for place, line in enumerate(rest) if line.startswith(end)]
+        return rest[: ends[0]] if ends else rest
+
+    def row(self, quantity: str) -> tuple[str, list[str]] | None:
+        """Return the head with its unit and the cells of a quantity, or None where it has none."""
+        for head, cells in self.rows.items():
+            if head == quantity or re.fullmatch(rf"{re.escape(quantity)} \([^()]*\)", head):
+                return head, cells
+        return None
+
+    @property
+    def headline(self) -> tuple[str, list[str]]:
+        """Head and cells of the row that studies are compared by.
+
+        Raises:
+            ValueError: the table doesn't have it.
+        """
+        found = self.row(self.about["headline"])
+        if found is None:
+            raise ValueError(
+                f"{self.folder / 'table.md'}: has no row {self.about['headline']!r}; found "
+                f"{', '.join(self.rows)}"
+            )
+        return found
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it was measured on held-out training images, not on the test split."""
+        # Descriptions from before there was a choice don't name it.
+        arguments = flat(self.data["provenance"]["arguments"])
+        return any(
+            value is not None
+            for name, value in arguments.items()
+            if name.rpartition(".")[2] == "validation_fraction"
+        )
+
+    def label(self, model: str) -> str:
+        """Return what a model is called."""
+        return label(model, self.about["labels"])
+
+
+def made_from(study: Study) -> list[str]:
+    """Say what was trained, on what, how, and by which command and commit."""
+    data = study.data
+    counts = [f"{data['images'][split]['count']:,}" for split in ("train", "test")]
+    height, width, channels = data["images"]["train"]["shape"]
+    tested = "held-out training" if study.held_out else "test"
+    runs = [one["training"] for group in study.runs.values() for one in group]
+    hardware = dict.fromkeys(
+        f"{one['hardware']}, {one['arguments']['threads']} thread(s), {one['engine']['precision']}"
+        for one in runs
+    )
+    return [
+        f"Data: {counts[0]} training and {counts[1]} {tested} images of {height} x {width} pixels, "
+        f"{channels} channel(s), {data['classes']} classes, sha256 {data['sha256'][:12]}.",
+        "",
+        *protocol(study),
+        "",
+        f"Hardware: {'; '.join(hardware)}. Commit {listed(map(commit, runs))}. Command:",
+        "",
+        f"    {study.about['command']}",
+        "",
+    ]
+
+
+def protocol(study: Study) -> list[str]:
+    """Write what each model's training was told, a row per model."""
+    trainings = {model: group[0]["training"] for model, group in study.runs.items()}
+    schedules = {training["arguments"].get("schedule") for training in trainings.values()}
+    more = [name for schedule, names in OF_SCHEDULE.items() if schedule in schedules
+            for name in names]  # fmt: skip
+    rows = []
+    for model, training in trainings.items():
+        arguments = training["arguments"]
+        told = [str(arguments.get(name, "-")) for name in PROTOCOL]
+        own = OF_SCHEDULE.get(arguments.get("schedule"), ())
+        told += [str(arguments[name]) if name in own else "-" for name in more]
+        seeds = ", ".join(str(one["seed"]) for one in study.runs[model])
+        rows.append([study.label(model), network_title(training), seeds, *told])
+    heads = (name.replace("_", " ") for name in (*PROTOCOL, *more))
+    return table_lines(["", "network", "seeds", *heads], rows)
+
+
+def network_title(training: dict[str, Any]) -> str:
+    """Return a network's name; records from before there were families have depth and width."""
+    if "network_title" in training:
+        return training["network_title"]
+    return f"WRN-{training['arguments']['depth']}-{training['arguments']['width']}"
+
+
+def beside_published(study: Study, published: pd.DataFrame) -> list[str]:
+    """Write, for each quantity that others published, ours and theirs.
+
+    A quantity may have several names with | between them, as it has had in tables.
+
+    Raises:
+        ValueError: the study's table has none of them.
+    """
+    models, rows, sources = [*study.runs], [], list(published["source"].unique())
+    for quantity in published["quantity"].unique():
+        found = [row for name in quantity.split("|") if (row := study.row(name))]
+        if not found:
+            raise ValueError(
+                f"published.csv: quantity {quantity!r}; allowed: {', '.join(study.rows)}"
+            )
+        head, cells = found[0]
+        rows.append([head, "ours", *(cell.partition(" ±")[0] for cell in cells)])
+        for number, source in enumerate(sources, 1):
+            theirs = published[
+                (published["source"] == source) & (published["quantity"] == quantity)
+            ].set_index("model")["value"]
+            cells = [f"{theirs[model]:,.10g}" if model in theirs else "-" for model in models]
+            if set(cells) != {"-"}:
+                rows.append(["", f"({number})", *cells])
+    return [
+        *table_lines(["", "", *map(study.label, models)], rows),
+        "",
+        *(f"- ({number}) {source}." for number, source in enumerate(sources, 1)),
+        "",
+    ]
+
+
+def cost(study: Study) -> list[str]:
+    """Write what each step took, means over the jobs of a step and a model."""
+    timings = read_table(study.folder / "timings.csv")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for job in timings.to_dict("records"):
+        whose = f", {study.label(job['model'])}" if isinstance(job["model"], str) else ""
+        groups.setdefault(f"{job['step']}{whose}", []).append(job)
+    rows = []
+    for name, jobs in groups.items():
+        means = [fmean(job[measure] for job in jobs) for measure in MEASURES]
+        cells = ["-" if math.isnan(mean) else f"{mean:,.0f}" for mean in means]
+        rows.append([name, str(len(jobs)), *cells])
+    hours = timings["seconds"].to_numpy().sum() / 3600
+    together = f"Together {hours:.1f} hours of wall time, if the jobs ran one after the other."
+    return [*table_lines(["step", "jobs", *MEASURES.values()], rows), "", together, ""]
+
+
+def overview(studies: list[Study]) -> list[str]:
+    """Write headline and epochs of the models that several studies have, with links to these."""
+    cells: dict[str, dict[str, str]] = {}
+    labels: dict[str, str] = {}
+    for study in studies:
+        title = study.about["title"]
+        # As GitHub makes anchors of headings.
+        anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        own = cells[f"[{title}](#{anchor})"] = {}
+        for (model, group), cell in zip(study.runs.items(), study.headline[1], strict=True):
+            epochs = group[0]["training"]["arguments"]["epochs"]
+            own[model] = f"{cell} (n = {len(group)}, epochs = {epochs})"
+            labels.setdefault(model, study.label(model))
+    enough = min(2, len(studies))
+    models = [model for model in labels if sum(model in row for row in cells.values()) >= enough]
+    rows = [[name, *(row.get(model, "-") for model in models)] for name, row in cells.items()]
+    head = " / ".join(dict.fromkeys(study.headline[0] for study in studies))
+    return [*table_lines([head, *(labels[model] for model in models)], rows), ""]
+
+
+def study_lines(study: Study, published: pd.DataFrame, link: str) -> list[str]:
+    """Write the section of one study; `link` is its folder as the page names it."""
+    lines = [f"## {study.about['title']}", "", *made_from(study)]
+    remarks = study.folder.with_suffix(".md")
+    if remarks.is_file():
+        lines += [remarks.read_text().strip(), ""]
+    lines += [*study.between("table.md", "| | ", "#"), ""]
+    theirs = published.loc[published["data"] == study.about["published"]]
+    if len(theirs):
+        lines += ["### Beside what others published", "", *beside_published(study, theirs)]
+    pairs, _, fidelity = study.text("comparison.md").partition("## Fidelity")
+    # Without pairs, a sentence stands for their table.
+    lines += ["### Does a method help?", "", *pairs.partition("\n\n")[2].splitlines()]
+    lines += ["### Fidelity to the teacher", ""]
+    lines += fidelity.partition("\n\n")[2].partition("\n##")[0].splitlines()
+    lines += ["", f"[How it was computed]({link}/comparison.md).", "", "### Figures", ""]
+    for name, caption in FIGURES.items():
+        if (study.folder / name).is_file():
+            words = held_out_words(caption) if study.held_out else caption
+            lines += [f"![{words}]({link}/{name})", ""]
+    lines += ["### Claims about attention, as measured", ""]
+    if (study.folder / "claims.md").is_file():
+        lines += study.between("claims.md", "| claim", "Measured on")
+        lines += [f"[What was measured for each]({link}/claims.md).", ""]
+    else:
+        lines += ["Not measured yet.", ""]
+    return [*lines, "### What it took", "", *cost(study)]

@@ -1,0 +1,235 @@
+"""What the command lines share: parser, flags of declarations, the error boundary."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn, get_origin
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from distillation.settings import plugins
+from distillation.settings.base import (
+    S,
+    Settings,
+    SettingsError,
+    allowed,
+    bare_types,
+    checked,
+    unknown_key,
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that shows the module's docstring as help and exits with 1 on a user's mistake."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line on stderr and exit with status 1."""
+        self.exit(1, f"{self.prog}: error: {message}\n")
+
+
+def add_flags(parser: argparse.ArgumentParser, kind: type[Settings], *names: str) -> None:
+    """Add a flag for each field of a declaration, or for those named.
+
+    Fields without a default are required; a list takes several values, a switch has --no-.
+    """
+    for name in names or kind.model_fields:
+        field = kind.model_fields[name]
+        flag = f"--{name.replace('_', '-')}"
+        options: dict[str, Any] = {"help": help_text(field)}
+        if field.is_required():
+            options["required"] = True
+        else:
+            options["default"] = field.get_default(call_default_factory=True)
+        types = bare_types(field.annotation)
+        if bool in types:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+            continue
+        if any(get_origin(each) is list for each in types):
+            # Of a list, each element is read by itself and the whole is checked by `taken`.
+            parser.add_argument(flag, nargs="*", type=scalar, **options)
+            continue
+        parser.add_argument(flag, type=partial(read_field, field), **options)
+
+
+def help_text(field: FieldInfo) -> str:
+    """Return what `--help` says of a field: what it may hold, and its default."""
+    default = "" if field.is_required() else shown(field.get_default(call_default_factory=True))
+    end = f"; default: {default}" if default else ""
+    return f"{allowed(field)}{end}".replace("%", "%%")
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is written on a command line."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def scalar(text: str) -> Any:
+    """Return the number, truth value or null that a text is, else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def read_field(field: FieldInfo, text: str) -> Any:
+    """Return the value of a field from a command line.
+
+    Raises:
+        argparse.ArgumentTypeError: the field doesn't allow it.
+    """
+    types = bare_types(field.annotation)
+    value = text if types == [str] else scalar(text)
+    if str in types and not isinstance(value, str) and value is not None:
+        value = text
+    try:
+        return TypeAdapter(
+            field.rebuild_annotation(), config={"strict": True, "allow_inf_nan": False}
+        ).validate_python(value)
+    except ValidationError:
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: {allowed(field)}") from None
+
+
+def taken(kind: type[S], arguments: argparse.Namespace) -> S:
+    """Build a declaration from the arguments that have the names of its fields.
+
+    Raises:
+        SettingsError: they don't fit together.
+    """
+    return checked(kind, {name: getattr(arguments, name) for name in kind.model_fields})
+
+
+def add_plugin(
+    parser: argparse.ArgumentParser,
+    flag: str,
+    kind: plugins.Kind,
+    several: bool = False,
+    **options: Any,
+) -> None:
+    """Add a flag that names a plug-in and its settings: `--network wrn depth=16 width=2`.
+
+    The arguments have a map of one name to its settings, or, where the flag may be given several
+    times, of all names. `--explain` tells what settings a plug-in has.
+    """
+    what = f"one of {', '.join(plugins.names(kind))}, and its settings; --explain {kind} tells them"
+    parser.add_argument(
+        flag, nargs="+", metavar=("NAME", "KEY=VALUE"), help=what,
+        action=ChoosePlugin, kind=kind, several=several, **options,
+    )  # fmt: skip
+    if "--explain" not in parser._option_string_actions:
+        parser.add_argument(
+            "--explain", choices=("terms", "networks", "formats", "metrics"), action=Explain,
+            dest=argparse.SUPPRESS,
+            help="print the settings of all plug-ins of a kind, and exit",
+        )  # fmt: skip
+
+
+class ChoosePlugin(argparse.Action):
+    """Reads a plug-in and its settings into a map of its name to its declaration."""
+
+    def __init__(self, *args: Any, kind: plugins.Kind, several: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.kind: plugins.Kind = kind
+        self.several = several
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        """Check the name and each setting, and add them to the namespace."""
+        name = values[0]
+        before = getattr(namespace, self.dest) or {}
+        try:
+            if name in before or (before and not self.several):
+                raise SettingsError(
+                    f"is given twice; allowed: once{' for each name' * self.several}"
+                )
+            read = dict([read_plugin(self.kind, values)])
+            setattr(namespace, self.dest, before | read)
+        except SettingsError as error:
+            parser.error(f"argument {option}: {error}")
+
+
+def read_plugin(kind: plugins.Kind, words: list[str]) -> tuple[str, Settings]:
+    """Return the plug-in that words name, NAME KEY=VALUE ..., and its settings.
+
+    Raises:
+        SettingsError: there is none of that name, or a setting can't be used.
+    """
+    name, *pairs = words
+    return name, read_pairs(plugins.declared(kind, name), name, pairs)
+
+
+def read_pairs(kind: type[Settings], name: str, pairs: list[str]) -> Settings:
+    """Build a declaration from KEY=VALUE.
+
+    Raises:
+        SettingsError: a pair isn't one, its key isn't known, or its value isn't allowed.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"{name}: found {pair!r}; allowed: KEY=VALUE")
+        if key not in kind.model_fields:
+            raise SettingsError(unknown_key(name, key, kind.model_fields))
+        types = bare_types(kind.model_fields[key].annotation)
+        value = scalar(text)
+        values[key] = text if str in types and value is not None else value
+    return checked(kind, values, name)
+
+
+class Explain(argparse.Action):
+    """Prints what settings the plug-ins of a kind have."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:  # noqa: ARG002
+        """Print and exit."""
+        for name in plugins.names(values):
+            kind = plugins.declared(values, name)
+            print(f"{name}: {(kind.__doc__ or '').strip().partition(chr(10))[0]}")
+            for key, field in kind.model_fields.items():
+                print(f"    {key}: {help_text(field)}")
+        parser.exit()
+
+
+def flags(settings: dict[str, Any]) -> list[str]:
+    """Turn a map of settings into a list of flags, named alike; None is left out.
+
+    They are sorted, so that the order of keys in a config file or overlay changes nothing.
+    """
+    result = []
+    for key, value in sorted(settings.items()):
+        flag = f"--{key.replace('_', '-')}"
+        if isinstance(value, bool):
+            result.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, list):
+            result += [flag, *map(str, value)]
+        elif value is not None:
+            result += [flag, str(value)]
+    return result
+
+
+def plugin_flags(flag: str, plugins_: dict[str, Settings]) -> list[str]:
+    """Turn plug-ins and their settings into flags as `add_plugin` reads them, sorted by name."""
+    result = []
+    for name, settings in sorted(plugins_.items()):
+        pairs = [f"{key}={shown(value)}" for key, value in sorted(settings.plain().items())]
+        result += [flag, name, *pairs]
+    return result
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run `main`; end a mistake or a stop with one line on stderr and status 1, no traceback."""
+    script = sys.argv[0].rpartition("/")[2]
+    try:
+        main()
+    except (ValueError, OSError, FloatingPointError) as error:
+        sys.exit(f"{script}: error: {' '.join(str(error).split())}")
+    except KeyboardInterrupt as stop:
+        sys.exit(f"{script}: stopped{f' {stop}' if str(stop) else ''}")

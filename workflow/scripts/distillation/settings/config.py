@@ -1,0 +1,388 @@
+"""What config.yaml holds, checked, with what experiments share merged in."""
+
+import re
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from distillation.settings.base import (
+    LARGEST_SEED,
+    FormatSettings,
+    Settings,
+    SettingsError,
+    check_part,
+    checked,
+    plain,
+    unknown_key,
+)
+from distillation.settings.measures import AttentionImages, AttentionMeasures, Evaluation
+from distillation.settings.plugins import chosen, declared, names, path_of
+from distillation.settings.reports import Comparison, Figures
+from distillation.settings.training import Engine, Machine, Protocol
+
+Map = dict[str, Any]
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+NAME_WORDS = "a name of lower-case letters, digits and _, that begins with a letter"
+# Of these keys of a teacher, naming one replaces the others: each says which network it is.
+WHICH = ("network", "from", "checkpoint")
+ROLES = ("teacher", "student")
+# What a method may have beside its terms.
+OF_METHODS = ("label", "targets", "teacher", "training")
+
+
+class Evaluated(Evaluation):
+    """How networks are evaluated, and by which metrics."""
+
+    metrics: Map = Field(description="a map of metrics to their settings")
+
+
+class Compared(Comparison):
+    """How methods are compared, and which of them beside each with the baseline."""
+
+    pairs: list[list[str]] = Field([], description="pairs of methods, each with its reference")
+
+
+class Claimed(Settings):
+    """What is claimed of methods beside what is claimed of maps."""
+
+    below: list[str] | None = Field(
+        None, min_length=2, max_length=2,
+        description="a method that is claimed to come out below a reference: the two",
+    )  # fmt: skip
+
+
+class Teacher(Settings):
+    """Which network teaches: one that is trained, another experiment's, or one that is brought."""
+
+    network: Map | None = Field(None, description="a map of one family to its settings")
+    from_: str | None = Field(None, alias="from", description="an experiment whose teacher it is")
+    checkpoint: str | None = Field(
+        None, min_length=1,
+        description="a file of weights, or a folder that export_model.py wrote; with network "
+        "where it doesn't say itself which one it is",
+    )  # fmt: skip
+    per_seed: bool = Field(False, description="one teacher for each seed, not one for all")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="of the one teacher")
+    training: Map = Field({}, description="keys of training in which it differs")
+
+    @model_validator(mode="after")
+    def one_source(self) -> Self:
+        """Refuse a teacher without a network, and a brought one for each seed."""
+        if not (self.network or self.from_ or self.checkpoint):
+            raise ValueError("found no network; allowed: network, from or checkpoint")
+        if self.checkpoint and self.per_seed:
+            raise ValueError("found checkpoint with per_seed true; allowed: false")
+        return self
+
+
+class Student(Settings):
+    """The network that learns."""
+
+    network: Map = Field(description="a map of one family to its settings")
+    training: Map = Field({}, description="keys of training in which students differ")
+
+
+class Choices(Machine, Engine):
+    """What an experiment chooses: `defaults` has the same keys, without title and data."""
+
+    title: str = Field(min_length=1, description="of tables and figures")
+    data: str = Field(description="a name of a data set")
+    seeds: list[int] = Field(
+        min_length=1, description="one student of each method for each; whole numbers, none twice"
+    )
+    teacher: Teacher
+    student: Student
+    training: Map = Field(description="the protocol")
+    methods: dict[str, Map] = Field(description="a map of methods to the terms that they name")
+    students: list[str] = Field(
+        min_length=1, description="methods that are trained, in the table's order, none twice"
+    )
+    evaluation: Evaluated
+    attention: AttentionImages = Field(default_factory=AttentionImages.model_construct)
+    comparison: Compared = Field(default_factory=Compared.model_construct)
+    attention_metrics: AttentionMeasures = Field(default_factory=AttentionMeasures.model_construct)
+    claims: Claimed = Field(default_factory=Claimed.model_construct)
+    figures: Figures = Field(default_factory=Figures.model_construct)
+
+    @field_validator("seeds", "students")
+    @classmethod
+    def each_once(cls, values: list[Any]) -> list[Any]:
+        """Refuse a value that is given twice, and seeds out of range."""
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"found {value!r} twice; allowed: once")
+            if isinstance(value, int) and not 0 <= value <= LARGEST_SEED:
+                raise ValueError(f"found {value}; allowed: whole numbers from 0 to {LARGEST_SEED}")
+        return values
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """A loader that refuses a key given twice, of which YAML would keep the last in silence."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        """Build a map.
+
+        Raises:
+            SettingsError: a key is given twice.
+        """
+        # A merge key (<<) stands for keys that own ones may replace.
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in own]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise SettingsError(
+                    f"{node.start_mark.name}: key {key!r} is given twice in the map at line "
+                    f"{node.start_mark.line + 1}; allowed: once"
+                )
+        return super().construct_mapping(node, deep)
+
+
+def check_files(paths: Iterable[str | Path]) -> None:
+    """Refuse config files in which a key is given twice.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    for path in paths:
+        with Path(path).open(encoding="utf-8") as file:
+            yaml.load(file, UniqueKeyLoader)  # noqa: S506 a safe loader
+
+
+def merged(base: Map, over: Map) -> Map:
+    """Return `base` with the values of `over`, maps merged at all depths.
+
+    A network, or one of what else says which network a teacher is, replaces what was there; what is
+    null within methods is taken away.
+    """
+    result = dict(base)
+    if any(over.get(key) is not None for key in WHICH):
+        for key in WHICH:
+            result.pop(key, None)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both and key != "network" else value
+    return result
+
+
+def without_nulls(methods: Map) -> Map:
+    """Return methods without those that are null, and without terms that are."""
+    return {
+        name: {key: value for key, value in method.items() if value is not None}
+        if isinstance(method, dict)
+        else method
+        for name, method in methods.items()
+        if method is not None
+    }
+
+
+def check_map(value: Any, where: str) -> Map:
+    """Return a value that is to be a map of names.
+
+    Raises:
+        SettingsError: it isn't.
+    """
+    if not isinstance(value, dict):
+        raise SettingsError(f"{where}: found {value!r}; allowed: a map")
+    for key in value:
+        if not isinstance(key, str) or not NAME.fullmatch(key):
+            raise SettingsError(f"{where}: found the name {key!r}; allowed: {NAME_WORDS}")
+    return value
+
+
+def check_known(name: Any, known: Iterable[str], where: str) -> None:
+    """Refuse a name, the value of the key `where`, that isn't known.
+
+    Raises:
+        SettingsError: it isn't.
+    """
+    if name not in [*known]:
+        raise SettingsError(f"{where}: found {name!r}; allowed: {', '.join(known)}")
+
+
+def one_plugin(kind: Any, value: Any, where: str) -> dict[str, Settings]:
+    """Return the one plug-in that a map names, with its settings.
+
+    Raises:
+        SettingsError: it names none or several, as where two files of config were merged.
+    """
+    found = chosen(kind, value, where)
+    if len(found) != 1:
+        hint = (
+            f"; where files are merged, take one away: {{{next(iter(found))}: null}}"
+            if found
+            else ""
+        )
+        raise SettingsError(
+            f"{where}: found {' and '.join(found) or 'none'}; allowed: one of "
+            f"{', '.join(names(kind))}{hint}"
+        )
+    return found
+
+
+def read_data(data: Any) -> dict[str, tuple[str, FormatSettings]]:
+    """Return format and settings of each data set.
+
+    Raises:
+        SettingsError: one can't be used.
+    """
+    found = {}
+    for name, settings in check_map(data, "data").items():
+        where = f"data.{name}"
+        if not isinstance(settings, dict) or "format" not in settings:
+            raise SettingsError(f"{where}: lacks format; allowed: {', '.join(names('formats'))}")
+        own = {key: value for key, value in settings.items() if key != "format"}
+        path_of("formats", str(settings["format"]), f"{where}.format")
+        kind = declared("formats", settings["format"])
+        found[name] = (settings["format"], checked(kind, own, where))
+    return found
+
+
+class Config:
+    """The config as a whole: data sets and the choices of all experiments, checked.
+
+    Args:
+        content: the merged map, as Snakemake has it.
+
+    Raises:
+        SettingsError: the first mistake, as one line with its key.
+    """
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        top = ("run", "data", "defaults", "experiments")
+        for key in content:
+            if key not in top:
+                raise SettingsError(unknown_key("config", str(key), top))
+        for key in top:
+            if key not in content:
+                raise SettingsError(f"config: lacks {key}; allowed: {', '.join(top)}")
+        self.content = plain(content)
+        self.data = read_data(self.content["data"])
+        check_map(self.content["defaults"], "defaults")
+        check_map(self.content["experiments"], "experiments")
+        for name in ("extends", "title", "data"):
+            if name in self.content["defaults"]:
+                raise SettingsError(f"defaults: unknown key {name!r}; allowed: in experiments only")
+        for where, own in self.parts():
+            check_spelling(own, where)
+        self.run = self.content["run"]
+        if not isinstance(self.run, list) or not self.run or len({*self.run}) < len(self.run):
+            raise SettingsError(f"run: found {self.run!r}; allowed: a list of names, none twice")
+        for name in self.run:
+            check_known(name, self.content["experiments"], "run")
+
+    def parts(self) -> list[tuple[str, Map]]:
+        """List the maps that choices are made in, with their keys."""
+        own = self.content["experiments"].items()
+        return [
+            ("defaults", self.content["defaults"]),
+            *((f"experiments.{name}", each or {}) for name, each in own),
+        ]
+
+    def chain(self, name: str, below: tuple[str, ...] = ()) -> list[tuple[str, Map]]:
+        """List the maps that an experiment is merged from, its own last.
+
+        Raises:
+            SettingsError: `extends` names what isn't there, or goes round in a circle.
+        """
+        where = f"experiments.{name}"
+        if name in below:
+            circle = ", ".join(below)
+            raise SettingsError(f"{where}.extends: goes round in a circle: {circle}")
+        own = self.content["experiments"][name]
+        if not isinstance(own, dict):
+            raise SettingsError(f"{where}: found {own!r}; allowed: a map")
+        own = dict(own)
+        parent = own.pop("extends", None)
+        if parent is None:
+            return [("defaults", self.content["defaults"]), (where, own)]
+        check_known(parent, self.content["experiments"], f"{where}.extends")
+        return [*self.chain(parent, (*below, name)), (where, own)]
+
+    def choices(self, name: str) -> Choices:
+        """Return what an experiment chooses, with what it inherits.
+
+        Raises:
+            SettingsError: a choice can't be used; the key is that of the map which made it.
+        """
+        chain = self.chain(name)
+        together: Map = {}
+        for _, own in chain:
+            together = merged(together, own)
+        if isinstance(together.get("methods"), dict):
+            together["methods"] = without_nulls(together["methods"])
+        try:
+            choices = checked(Choices, together)
+            trainings = {"training": choices.training}
+            trainings |= {f"{role}.training": together[role].get("training", {}) for role in ROLES}
+            for method, own in choices.methods.items():
+                trainings[f"methods.{method}.training"] = own.get("training", {})
+            for key, training in trainings.items():
+                check_part(Protocol, training, key)
+            return choices
+        except SettingsError as error:
+            raise SettingsError(placed(str(error), chain)) from None
+
+
+def placed(message: str, chain: list[tuple[str, Map]]) -> str:
+    """Return a message about a key with the map before it that sets this key."""
+    key, colon, rest = message.partition(":")
+    parts = [] if key == "settings" else key.split(".")
+    for where, own in reversed(chain):
+        value: Any = own
+        for part in parts:
+            value = value.get(part) if isinstance(value, dict) else value
+        unknown = re.match(r" unknown key '(\w+)'", rest)
+        if unknown and isinstance(value, dict):
+            value = value.get(unknown[1])
+        if value is not None and (parts or (unknown and value is not own)):
+            return ".".join([where, *parts]) + colon + rest
+    return ".".join([chain[-1][0], *parts]) + colon + rest
+
+
+# Keys as they were spelt before networks and terms were plug-ins, and where they went.
+NETWORK_KEYS = ("depth", "width", "padding_mode")
+TERM_KEYS = {
+    "alpha": ("kd", "weight"), "temperature": ("kd", "temperature"),
+    "kl_reduction": ("kd", "reduction"), "beta": ("at", "weight"),
+    "beta_schedule": ("at", "schedule"), "at_mode": ("at", "mode"), "collapse": ("at", "collapse"),
+}  # fmt: skip
+
+
+def check_spelling(own: Any, where: str) -> None:
+    """Refuse keys as they were spelt before, with the new spelling of their values.
+
+    Raises:
+        SettingsError: there are some.
+    """
+    for role in ROLES:
+        network = own.get(role) if isinstance(own, dict) else None
+        old = {key: network[key] for key in NETWORK_KEYS if key in network} if network else {}
+        if old:
+            tell_spelling(f"{where}.{role}", old, {"network": {"wrn": old}})
+    methods = own.get("methods") if isinstance(own, dict) else None
+    for name, method in methods.items() if isinstance(methods, dict) else ():
+        old = {key: value for key, value in (method or {}).items() if key in TERM_KEYS}
+        if old:
+            new: Map = {}
+            if "alpha" in old:
+                new["labels"] = {"weight": round(1 - old["alpha"], 12)}
+            for key, value in old.items():
+                term, setting = TERM_KEYS[key]
+                new.setdefault(term, {})[setting] = value
+            tell_spelling(f"{where}.methods.{name}", old, new)
+        if isinstance(method, dict) and "teacher_targets" in method:
+            value = method["teacher_targets"]
+            tell_spelling(f"{where}.methods.{name}", {"teacher_targets": value}, {"targets": value})
+
+
+def tell_spelling(where: str, old: Map, new: Map) -> None:
+    """Raise the line that says how keys are spelt."""
+    text = yaml.safe_dump(plain(new), default_flow_style=True, sort_keys=False, width=1000).strip()
+    raise SettingsError(
+        f"{where}: {', '.join(old)} {'is' if len(old) == 1 else 'are'} spelt otherwise since "
+        f"version 0.2; write {text[1:-1]}"
+    )

@@ -1,0 +1,71 @@
+"""What sources of images have in common, and how they are read."""
+
+import math
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from distillation.settings.base import LARGEST_SEED, FormatSettings, Settings, Sizes
+
+
+class Preparation(Settings):
+    """How images are read, whatever their format."""
+
+    threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="processes that read a folder of images; the result is the same",
+    )
+
+
+class HoldOutSettings(FormatSettings):
+    """What a source has of whose training images some can take the test split's place."""
+
+    validation_fraction: float | None = Field(
+        None,
+        ge=0.01,
+        le=0.99,
+        description="of the training images of each class, held out in the test split's place; "
+        "null keeps the test split",
+    )
+    validation_seed: int | None = Field(
+        None, ge=0, le=LARGEST_SEED, description="of which training images are held out"
+    )
+
+    @model_validator(mode="after")
+    def both_or_none(self) -> Self:
+        """Refuse a fraction without a seed, and a seed without a fraction."""
+        if (self.validation_fraction is None) != (self.validation_seed is None):
+            raise ValueError("found one of validation_fraction, validation_seed; allowed: both")
+        return self
+
+    @property
+    def held_out(self) -> tuple[float, int] | None:
+        """Fraction and seed of the images that are held out, or None."""
+        fraction, seed = self.validation_fraction, self.validation_seed
+        return None if fraction is None or seed is None else (fraction, seed)
+
+    def sizes(self) -> Sizes:
+        """Return counts of the images that are trained on and tested on, and their shape."""
+        source, fraction = self.source_sizes(), self.validation_fraction
+        if fraction is None:
+            return source
+        parts = {"train": 1 - fraction, "test": fraction}
+        counts = {split: math.ceil(source.train * part) for split, part in parts.items()}
+        return source.model_copy(update=counts)
+
+    def source_sizes(self) -> Sizes:
+        """Return the same before any images are held out."""
+        raise NotImplementedError
+
+
+class OfficialSettings(HoldOutSettings):
+    """What a source has that is published as archives."""
+
+    source: str | None = Field(
+        None,
+        min_length=1,
+        description="folder, or address (http, https, file), of the official archives; "
+        "null downloads them from where torchvision does",
+    )

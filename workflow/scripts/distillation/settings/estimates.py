@@ -1,0 +1,172 @@
+"""What jobs need of a machine: memory and time, one formula each, from the config.
+
+A scheduler is told these, and no result depends on them: another number here reruns nothing.
+"""
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from distillation.record.digest import plugin_digest
+from distillation.settings.arguments import flags
+from distillation.settings.base import FormatSettings, SettingsError
+from distillation.settings.experiment import SCRIPTS, Experiment, Network
+
+# Megabytes of a step that loads torch (benchmark column max_rss of a tiny experiment on a CPU:
+# train_student 802, evaluate 616) and of the two Snakemakes that run it in a job (about 150 each),
+# with a third to spare.
+TORCH_MEMORY = 1500
+# Megabytes that CUDA's libraries and its context add in the computer's own memory.
+CUDA_MEMORY = 3000
+# Tensors as large as a convolution's output that a training keeps for the backward pass; peaks of
+# the process with WRN-16-2, WRN-40-2 and WRN-16-4, float32, gave 3 to 5.
+KEPT_TENSORS = 6
+# Copies of the images, and of a table of logits, at the moment of reading or writing them.
+COPIES = 4
+# Floating-point operations per second: a third of what a textbook loop reaches on one thread of an
+# AMD EPYC (docs/speed.md: 113 images/s of WRN-16-2), and far less than any GPU that torch 2 runs
+# on. Too low costs a wait in the queue, too high an attempt more.
+SPEED = {"cpu": 25e9, "cuda": 1e12}
+# Seconds of a step besides its operations: launching kernels, augmentation.
+STEP_SECONDS = 0.03
+# Seconds that the measures of an image's maps take, of one collapse, with what resamples take:
+# thrice what they did on one thread of an AMD EPYC with 32 x 32 pixels.
+MEASURE_SECONDS = 0.03
+# Minutes to start two Snakemakes and torch from a cold shared disk, and to compile networks.
+START_MINUTES = 10
+# Of these, minutes before a training begins to count its time, and to save its state at the end.
+SPARE_MINUTES = 4
+
+
+@cache
+def cost(network: Network, side: int, channels: int, classes: int) -> dict[str, Any]:
+    """Return what describe_network.py says of a network, which only torch knows.
+
+    It is computed once in a process of its own and kept under `.snakemake`.
+
+    Raises:
+        SettingsError: the network can't be built.
+    """
+    sizes = {"image_size": max(side, 8), "channels": channels, "classes": max(classes, 2)}
+    asked = [*network.flags, *flags(sizes)]
+    key = repr([asked, plugin_digest("networks", network.family)])
+    kept = Path(".snakemake/networks", f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json")
+    if not kept.is_file():
+        command = [sys.executable, str(SCRIPTS / "describe_network.py"), *asked]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["it failed"]
+            raise SettingsError(f"network {network.settings.title}: {lines[-1]}")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(done.stdout)
+        unfinished.replace(kept)
+    return json.loads(kept.read_text())
+
+
+class Estimates:
+    """Megabytes and minutes of the steps of an experiment, on the first attempt."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment, self.choices = experiment, experiment.choices
+        self.sizes = experiment.data.sizes()
+
+    def cost(self, *models: str) -> dict[str, int]:
+        """Return the cost of the dearest of some models for one image; 0 of an unknown network."""
+        networks = [self.experiment.network_of(model) for model in models]
+        sizes = (self.sizes.side, self.sizes.channels, self.sizes.classes)
+        costs = [cost(network, *sizes) for network in networks if network]
+        names = ("multiply_accumulates", "written")
+        return {name: max((each[name] for each in costs), default=0) for name in names}
+
+    def minutes(self, multiply_accumulates: float, steps: float) -> int:
+        """Return the minutes of a job with so many of them (two operations each) and steps."""
+        device = self.choices.device
+        threads = self.choices.threads if device == "cpu" else 1
+        seconds = 2 * multiply_accumulates / SPEED[device] / threads + steps * STEP_SECONDS
+        return START_MINUTES + math.ceil(seconds / 60)
+
+    def megabytes(self, values: float = 0) -> int:
+        """Return those of a step with torch, the data and so many values of float32 on a CPU."""
+        sizes, on_gpu = self.sizes, self.experiment.on_gpu
+        images = (sizes.train + sizes.test) * sizes.side**2 * sizes.channels / 1e6
+        activations = 0 if on_gpu else 4 * values / 1e6
+        return math.ceil(TORCH_MEMORY + CUDA_MEMORY * on_gpu + COPIES * images + activations)
+
+    def teachers(self, model: str) -> list[str]:
+        """Return the teachers that run in a model's training."""
+        experiment = self.experiment
+        runs = model in self.choices.methods and experiment.taught(model)
+        return [experiment.teacher_of(model).name] if runs else []
+
+    def views(self) -> int:
+        """Return the number of views of all training images that a table holds."""
+        training = self.experiment.training(self.choices.students[0])
+        return self.sizes.train * (2 * training.padding + 1) ** 2 * (1 + training.flip)
+
+    def training_megabytes(self, model: str) -> int:
+        """Return the megabytes of a training; a teacher keeps nothing for a backward pass."""
+        training = self.experiment.training(model)
+        kept = KEPT_TENSORS * self.cost(model)["written"]
+        kept += self.cost(*self.teachers(model))["written"]
+        table = model in self.choices.methods and self.experiment.from_table(model)
+        tables = COPIES * self.views() * self.sizes.classes * 2 / 1e6 if table else 0
+        return self.megabytes(kept * training.batch_size) + math.ceil(tables)
+
+    def training_minutes(self, model: str) -> int:
+        """Return the minutes of a whole training; the backward pass costs twice the forward."""
+        training, sizes = self.experiment.training(model), self.sizes
+        own = self.cost(model)["multiply_accumulates"]
+        table = model in self.choices.methods and self.experiment.from_table(model)
+        others = 0 if table else self.cost(*self.teachers(model))["multiply_accumulates"]
+        epoch = sizes.train * (3 * own + others) + sizes.test * own
+        steps = math.ceil((sizes.train + sizes.test) / training.batch_size)
+        return self.minutes(training.epochs * epoch, training.epochs * steps)
+
+    def targets_megabytes(self) -> int:
+        """Return the megabytes of tabulating a teacher."""
+        return self.megabytes() + math.ceil(COPIES * self.views() * self.sizes.classes * 2 / 1e6)
+
+    def targets_minutes(self, teacher: str) -> int:
+        """Return the minutes of the teacher's passes over all views of the training images."""
+        batch = self.experiment.training(self.choices.students[0]).batch_size
+        passes = self.views()
+        return self.minutes(passes * self.cost(teacher)["multiply_accumulates"], passes / batch)
+
+    def evaluation_megabytes(self, *models: str) -> int:
+        """Return the megabytes of a step that runs trained networks on images."""
+        return self.megabytes(
+            4 * self.cost(*models)["written"] * self.choices.evaluation.batch_size
+        )
+
+    def evaluation_minutes(self, model: str) -> int:
+        """Return the minutes of a network's passes over the test split."""
+        test = self.sizes.test
+        batches = test / self.choices.evaluation.batch_size
+        return self.minutes(test * self.cost(model)["multiply_accumulates"], batches)
+
+    def measurement_minutes(self, seed: int) -> int:
+        """Return the minutes of measuring the attention of all networks of a seed."""
+        asked, test = self.choices.attention_metrics, self.sizes.test
+        # Each map's order of the cells and four controls, deleted and inserted.
+        orders = 3 * len(asked.collapses) + 4
+        perturbed = asked.faithfulness_images * 4 * asked.steps * orders
+        passes = 3 * test + 2 * asked.noise_images + perturbed
+        models = [model.name for model in self.experiment.measured(seed)]
+        # Beside the trained ones, an untrained one of each.
+        total = 2 * sum(self.cost(model)["multiply_accumulates"] for model in models)
+        maps = 2 * len(models) * test * len(asked.collapses) * MEASURE_SECONDS / 60
+        return math.ceil(maps) + self.minutes(passes * total, passes / asked.batch_size)
+
+
+def preparing_megabytes(data: FormatSettings) -> int:
+    """Return the megabytes of preparing a data set."""
+    sizes = data.sizes()
+    images = (sizes.train + sizes.test) * sizes.side**2 * sizes.channels / 1e6
+    return math.ceil(1000 + COPIES * images)

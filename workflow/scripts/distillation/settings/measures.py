@@ -1,0 +1,61 @@
+"""What is chosen of the measures: evaluation, the maps that are drawn, and attention."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from distillation.settings.base import LARGEST_SEED, Settings
+
+
+class Evaluation(Settings):
+    """How a network is evaluated on the test split."""
+
+    batch_size: int = Field(128, ge=2, le=65536, description="images per pass")
+
+
+class AttentionImages(Settings):
+    """Which test images the maps are drawn of."""
+
+    images_per_class: int = Field(1, ge=1, le=1000, description="test images of each class")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="of the choice of images")
+
+
+class AttentionMeasures(Settings):
+    """How attention maps are measured over the whole test split."""
+
+    collapses: list[Literal["mean_square", "sum_square", "sum_absolute", "max_square"]] = Field(
+        ["mean_square"], min_length=1, description="how channels become a map, none twice"
+    )
+    object_mask: Literal["auto", "stored", "above_zero", "none"] = Field(
+        "auto",
+        description="where the object is; auto: what the format has, stored: test_masks of the "
+        "data, above_zero: pixels above 0, none: not known",
+    )
+    resamples: int = Field(200, ge=100, le=1_000_000, description="of the bootstrap over images")
+    bootstrap_seed: int = Field(
+        0, ge=0, le=LARGEST_SEED, description="of all that the measures draw at random"
+    )
+    faithfulness_images: int = Field(
+        100, ge=2, le=100_000, description="test images for deletion and insertion, at most"
+    )
+    steps: int = Field(
+        8, ge=2, le=64, description="in which all cells of an image are deleted or inserted"
+    )
+    noise_images: int = Field(
+        256, ge=1, le=100_000, description="random images for what borders do by themselves"
+    )
+    norm_images: int = Field(
+        1024, ge=2, le=1_000_000,
+        description="training images for the batch norm of the untrained control, at most",
+    )  # fmt: skip
+    batch_size: int = Field(
+        32, ge=2, le=65536, description="images per pass; larger ones leave the caches of a CPU"
+    )
+
+    @field_validator("collapses")
+    @classmethod
+    def each_once(cls, collapses: list[str]) -> list[str]:
+        """Refuse a collapse that is named twice."""
+        if len({*collapses}) < len(collapses):
+            raise ValueError(f"found {', '.join(collapses)}; allowed: each once")
+        return collapses

@@ -1,0 +1,86 @@
+"""Knowledge distillation: the student's softened outputs follow the teacher's.
+
+Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from distillation import terms
+from distillation.networks import Outputs
+from distillation.numerics import at_least_float32
+from distillation.settings.base import TermSettings
+
+Reduction = Literal["batchmean", "legacy_2017"]
+
+
+class Settings(TermSettings):
+    """Knowledge distillation, T^2 * KL(teacher || student) at temperature T."""
+
+    label: ClassVar[str] = "KD"
+    needs: ClassVar[Literal["nothing", "logits", "stages"]] = "logits"
+
+    temperature: float = Field(
+        4, gt=0, description="T, by which logits are divided; 4 in arXiv 1612.03928, section 4.1"
+    )
+    reduction: Literal["batchmean", "legacy_2017"] = Field(
+        "batchmean", description="of the KL; legacy_2017 is 2 / K of batchmean"
+    )
+
+
+class Term(terms.Term):
+    """See `knowledge_distillation`."""
+
+    def __init__(self, settings: Settings, pair: terms.Pair) -> None:  # noqa: ARG002 each term has it
+        super().__init__()
+        self.settings = settings
+
+    def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the term of a batch, a scalar."""
+        return knowledge_distillation(
+            student.logits, teacher.logits, self.settings.temperature, self.settings.reduction
+        )
+
+
+def knowledge_distillation(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float,
+    reduction: Reduction = "batchmean",
+) -> Tensor:
+    """Return the distillation term of Hinton et al. 2015 (arXiv 1503.02531), a scalar.
+
+    With p = softmax(teacher / T) and q = softmax(student / T):
+
+    - batchmean: T^2 * mean over N of sum over K of p * (log p - log q);
+    - legacy_2017: 2 * T^2 * mean over N and K of the same terms, the weight that the code of the
+      attention-transfer paper had until July 2018: 2 / K of `batchmean`.
+
+    Args:
+        student_logits: (N, K).
+        teacher_logits: (N, K); no gradient flows into them.
+        temperature: T > 0.
+        reduction: see above.
+
+    Raises:
+        ValueError: the shapes differ, or `reduction` is unknown.
+    """
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"logits of student and teacher differ in shape: "
+            f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
+        )
+    log_student = functional.log_softmax(at_least_float32(student_logits) / temperature, dim=1)
+    log_teacher = functional.log_softmax(
+        at_least_float32(teacher_logits.detach()) / temperature, dim=1
+    )
+    divergence = functional.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
+    images, classes = student_logits.shape
+    if reduction == "batchmean":
+        return temperature**2 * divergence / images
+    if reduction == "legacy_2017":
+        return 2 * temperature**2 * divergence / (images * classes)
+    raise ValueError(f"reduction is {reduction!r}; allowed: batchmean, legacy_2017")

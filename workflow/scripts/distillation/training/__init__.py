@@ -1,0 +1,1 @@
+"""Training: objective, step, loop, and what keeps a run."""

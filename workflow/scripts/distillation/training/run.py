@@ -1,0 +1,391 @@
+"""What train_teacher and train_student share: their flags, and a run from data to files."""
+
+import argparse
+import csv
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, astuple, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from distillation.data.dataset import Dataset, check_padding, normalise, read_dataset
+from distillation.device import describe_device, prepare_device
+from distillation.networks import (
+    Network,
+    build_network,
+    count_multiply_accumulates,
+    count_parameters,
+    initialise,
+    stage_shapes,
+)
+from distillation.record.checkpoint import load_teacher, save_checkpoint
+from distillation.record.digest import SCRIPTS, code_digest
+from distillation.record.files import only_run_in, replacing, replacing_folder
+from distillation.record.provenance import PACKAGES, describe_step, fingerprint
+from distillation.settings.arguments import add_flags, add_plugin, taken
+from distillation.settings.base import NetworkSettings, TermSettings
+from distillation.settings.plugins import declared
+from distillation.settings.training import Engine, Machine, Protocol, Run
+from distillation.terms import Pair
+from distillation.training.loop import Keeper, Learner, Row, fit
+from distillation.training.objective import Objective, needed_of_teacher
+from distillation.training.precision import Picked, pick
+from distillation.training.resume import find
+from distillation.training.step import Feed, Step, batch_sizes
+from distillation.training.targets import read_targets
+
+# The program whose code decides what a training gives, whichever program runs it.
+TRAINER = SCRIPTS / "train_student.py"
+# What all networks of a run share beside the network's settings.
+SHARED = (Run, Protocol, Machine, Engine)
+FILES = ("checkpoint", "history", "tensorboard", "resume")
+# Columns of the history as TensorBoard shows them: what stands before the stroke is a section of
+# its page. Others are terms and their parts, or weights of terms.
+TAGS = {
+    "train_accuracy": "accuracy/train",
+    "test_accuracy": "accuracy/test",
+    "cross_entropy": "cross_entropy/train",
+    "test_cross_entropy": "cross_entropy/test",
+    "loss": "loss/total",
+    "learning_rate": "schedule/learning_rate",
+    "seconds": "speed/seconds",
+    "images_per_second": "speed/images_per_second",
+}
+
+
+@dataclass(frozen=True)
+class Student:
+    """One network to be trained: its terms, and the files that it writes.
+
+    `resume` is where its state is kept between epochs; None keeps none.
+    """
+
+    terms: dict[str, TermSettings]
+    checkpoint: Path
+    history: Path
+    tensorboard: Path | None
+    resume: Path | None
+
+    def report(self, line: str) -> None:
+        """Print a line on this network."""
+        print(f"{self.checkpoint.parent}: {line}", flush=True)
+
+
+def add_training_flags(parser: argparse.ArgumentParser) -> None:
+    """Add data, network, protocol and machine; what config.yaml says of a training."""
+    parser.add_argument("--data", type=Path, required=True, help="prepared data, .npz")
+    add_plugin(parser, "--network", "networks", required=True)
+    for declaration in SHARED:
+        add_flags(parser, declaration)
+
+
+def add_student_flags(parser: argparse.ArgumentParser) -> None:
+    """Add terms and files of one network."""
+    flag = parser.add_argument
+    flag("--checkpoint", type=Path, required=True, help="output: the network, .pt")
+    flag("--history", type=Path, required=True, help="output: a row per epoch, .csv")
+    flag("--tensorboard", type=Path, help="output: folder of TensorBoard events")
+    flag("--resume", type=Path, help="state between epochs; removed at the end")
+    add_plugin(parser, "--term", "terms", several=True)
+
+
+def student_of(arguments: argparse.Namespace) -> Student:
+    """Return the network that the flags of `add_student_flags` describe."""
+    files = {name: getattr(arguments, name) for name in FILES}
+    return Student(with_labels(arguments.term or {}), **files)
+
+
+def with_labels(terms: dict[str, TermSettings]) -> dict[str, TermSettings]:
+    """Return terms with the labels, which every objective has."""
+    return {"labels": cast(TermSettings, declared("terms", "labels")())} | terms
+
+
+def train_and_save(
+    arguments: argparse.Namespace,
+    students: list[Student],
+    teacher: Path | None = None,
+    targets: Path | None = None,
+    keep_states: bool = False,
+) -> None:
+    """Train networks as the arguments say and write checkpoints, histories and events.
+
+    The teacher is a checkpoint, or given by the table of its targets. Several networks see the
+    same batches and the same pass of the teacher; one that has been trained by these arguments
+    before, as its kept state says, is written again and not trained.
+
+    Raises:
+        ValueError, OSError, FloatingPointError, KeyboardInterrupt: see the functions called.
+    """
+    time_is_up = time_keeper(arguments.time_limit)
+    if arguments.time_limit is not None and not all(student.resume for student in students):
+        raise ValueError("time_limit is given without resume, from which a later run would go on")
+    protocol = taken(Protocol, arguments)
+    device = prepare_device(arguments.device, arguments.threads)
+    dataset = read_dataset(arguments.data)
+    check_padding(protocol.padding, dataset)
+    taught_by, lesson = read_teacher(teacher, targets, dataset, protocol, device)
+    with ExitStack() as held:
+        for student in students:
+            held.enter_context(only_run_in(student.checkpoint.parent))
+        stop_asked = held.enter_context(stop_at_signals())
+        data = dataset.to(device)
+        runs = [
+            Training(student, arguments, data, taught_by, lesson, device) for student in students
+        ]
+        for run in runs:
+            run.choose_engine(arguments, data, runs)
+        failures = []
+        for group in at_one_place(runs):
+            feed = Feed(data, protocol, taught_by, cast(Picked, group[0].picked))
+            learners = [run.learner(feed, protocol, stop_asked, time_is_up) for run in group]
+            try:
+                fit(learners, arguments.seed, group[0].kept)
+            except FloatingPointError as error:
+                failures.append(error)
+            for run, learner in zip(group, learners, strict=True):
+                if len(learner.history) == protocol.epochs:
+                    run.save(learner, dataset, keep_states)
+    if failures:
+        raise failures[0]
+
+
+def read_teacher(
+    teacher: Path | None,
+    targets: Path | None,
+    dataset: Dataset,
+    protocol: Protocol,
+    device: torch.device,
+) -> tuple[Network | Tensor | None, dict[str, Any]]:
+    """Return the teacher or its table on the device, and what provenance says of it."""
+    if teacher is not None:
+        model, content = load_teacher(teacher, dataset, device)
+        return model, {"teacher": content["provenance"]}
+    if targets is None:
+        return None, {}
+    table = read_targets(targets, dataset, protocol.padding, protocol.flip)
+    own = table.provenance.pop("teacher")
+    return table.logits.to(device), {"teacher": own, "teacher_targets": table.provenance}
+
+
+class Training:
+    """A network on its way: what it is made from, and where it stands.
+
+    Args:
+        student: terms and files.
+        arguments: network, protocol, machine.
+        data: on the device.
+        teacher: network, or table of its logits, on the device.
+        lesson: what provenance says of the teacher; a network without a term for it has none.
+        device: where it is trained.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        arguments: argparse.Namespace,
+        data: Dataset,
+        teacher: Network | Tensor | None,
+        lesson: dict[str, Any],
+        device: torch.device,
+    ) -> None:
+        self.student = student
+        self.network: dict[str, NetworkSettings] = arguments.network
+        self.model = initialised(arguments, data, device)
+        taught = needed_of_teacher(student.terms) != "nothing"
+        pair = pair_of(self.model, teacher if taught else None, data)
+        self.objective = Objective(student.terms, pair).to(device)
+        self.provenance = describe_training(arguments, student, data, device)
+        self.provenance |= lesson if taught else {}
+        self.identity = fingerprint(self.provenance)
+        self.kept = find(student.resume, self.identity, student.report)
+        self.picked = self.kept.picked if self.kept else None
+
+    def choose_engine(
+        self, arguments: argparse.Namespace, data: Dataset, others: "list[Training]"
+    ) -> None:
+        """Pick precision, compiling and graph, unless this run or one beside it has before."""
+        chosen = next((run.picked for run in others if run.picked), None)
+        why = chosen.words if chosen else ""
+        if not (self.picked or chosen):
+            batch = normalise(data.train.images[: arguments.batch_size], data.mean, data.std)
+            operations = training_operations(self.model, data, arguments.epochs)
+            chosen, why = pick(taken(Engine, arguments), self.model, batch, operations)
+        self.picked = self.picked or chosen
+        self.provenance["engine"] = asdict(cast(Picked, self.picked))
+        self.student.report(
+            f"{self.provenance['network_title']}, {count_parameters(self.model):,} parameters, "
+            f"{len(data.train.labels):,} images, {arguments.device}, "
+            f"{arguments.threads} thread(s), {why}"
+        )
+        for note in filter(None, [*self.objective.notes, left_out(data, arguments.batch_size)]):
+            self.student.report(note)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Epochs, and steps of the next, that are done."""
+        if not self.kept:
+            return 0, 0
+        return len(self.kept.history), int(self.kept.tensors["counter"])
+
+    def learner(
+        self,
+        feed: Feed,
+        protocol: Protocol,
+        stop_asked: Callable[[], bool],
+        time_is_up: Callable[[], bool],
+    ) -> Learner:
+        """Return what trains the network, where it stands."""
+        step = Step(self.model, self.objective, feed, protocol, cast(Picked, self.picked))
+        report = self.student.report
+        keeper = Keeper(self.student.resume, self.identity, report, stop_asked, time_is_up)
+        history = self.kept.put_back(step, report) if self.kept else []
+        return Learner(step, keeper, history)
+
+    def save(self, learner: Learner, dataset: Dataset, keep_state: bool) -> None:
+        """Write checkpoint, history and events; remove the state unless it is to be kept."""
+        student = self.student
+        save_checkpoint(student.checkpoint, self.model, self.network, dataset, self.provenance)
+        write_history(student.history, learner.history)
+        if student.tensorboard:
+            write_events(student.tensorboard, learner.history)
+        if student.resume and not keep_state:
+            student.resume.unlink(missing_ok=True)
+
+
+def at_one_place(runs: list[Training]) -> list[list[Training]]:
+    """Group runs that stand at the same step and run alike; those that are least far go first."""
+    groups: dict[Any, list[Training]] = {}
+    for run in runs:
+        groups.setdefault((run.place, astuple(cast(Picked, run.picked))), []).append(run)
+    return [groups[key] for key in sorted(groups)]
+
+
+def describe_training(
+    arguments: argparse.Namespace, student: Student, data: Dataset, device: torch.device
+) -> dict[str, Any]:
+    """Return the provenance of a training, without what is picked later.
+
+    It is the same whether a network is trained alone or beside others.
+    """
+    [(family, network)] = arguments.network.items()
+    names = [name for kind in SHARED for name in kind.model_fields]
+    own = {name: getattr(arguments, name) for name in names}
+    told = argparse.Namespace(network=arguments.network, term=student.terms, **own)
+    plugins = [("networks", family), *(("terms", name) for name in student.terms)]
+    return describe_step(
+        told, PACKAGES, plugins, data_sha256=data.sha256, network_title=network.title,
+        code_digest=code_digest(TRAINER), **describe_device(device),
+    )  # fmt: skip
+
+
+def initialised(arguments: argparse.Namespace, dataset: Dataset, device: torch.device) -> Network:
+    """Return the network of the arguments with its first weights, on the device."""
+    network: NetworkSettings
+    [(family, network)] = arguments.network.items()
+    model = build_network(family, network, len(dataset.class_names), dataset.channels)
+    initialise(model, arguments.gamma_init, torch.Generator().manual_seed(arguments.seed))
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def pair_of(model: Network, teacher: Network | Tensor | None, dataset: Dataset) -> Pair:
+    """Return what terms may know of the two networks."""
+    size = dataset.image_size, dataset.channels
+    shapes = stage_shapes(teacher, *size) if isinstance(teacher, Network) else []
+    return Pair(stage_shapes(model, *size), shapes)
+
+
+def left_out(dataset: Dataset, batch_size: int) -> str:
+    """Say that an epoch leaves out an image, if it does."""
+    images = len(dataset.train.labels)
+    left = images > sum(batch_sizes(images, batch_size))
+    return "each epoch leaves out its last image: batch norm needs two in a batch" if left else ""
+
+
+def training_operations(model: Network, dataset: Dataset, epochs: int) -> float:
+    """Return the floating-point operations of a training, without those of a teacher.
+
+    A multiply-accumulate is two, and the backward pass costs twice the forward pass.
+    """
+    image = 6 * count_multiply_accumulates(model, dataset.image_size, dataset.channels)
+    return image * len(dataset.train.labels) * epochs
+
+
+def time_keeper(
+    limit: float | None, clock: Callable[[], float] = time.monotonic
+) -> Callable[[], bool]:
+    """Make the function that tells, at each epoch's end, whether another might not fit.
+
+    An epoch is taken to last as long as the longest so far, with what came before the first.
+
+    Args:
+        limit: minutes from now; None: no limit.
+        clock: seconds from any moment on.
+    """
+    started = clock()
+    ends = [started]
+
+    def time_is_up() -> bool:
+        ends.append(clock())
+        longest = max(end - start for start, end in pairwise(ends))
+        return limit is not None and ends[-1] + longest > started + 60 * limit
+
+    return time_is_up
+
+
+@contextmanager
+def stop_at_signals() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM and SIGINT into a wish to stop; yield the function that tells whether there is.
+
+    A signal that the process was told to ignore (nohup) stays ignored.
+    """
+    received = []
+    numbers = [
+        number for number in (signal.SIGTERM, signal.SIGINT)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]  # fmt: skip
+    before = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in numbers
+    }
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def write_history(path: Path, history: list[Row]) -> None:
+    """Write one row per epoch as CSV; accuracies are fractions, times seconds."""
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]) if history else ["epoch", *TAGS])
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def tag(column: str) -> str:
+    """Return the tag of a column of the history: section/curve."""
+    section = "schedule" if column.endswith("_weight") else "loss"
+    return TAGS.get(column, f"{section}/{column}")
+
+
+def write_events(folder: Path, history: list[Row]) -> None:
+    """Write the history as TensorBoard events into a folder, which is replaced as a whole.
+
+    Their times are those of the epochs' ends, as if the run had trained without a break until now.
+    """
+    # Imported here: it takes a second, which --help and bad flags need not wait for.
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    with replacing_folder(folder) as temporary, SummaryWriter(str(temporary)) as writer:
+        clock = time.time() - sum(row["seconds"] for row in history)
+        for row in history:
+            clock += row["seconds"]
+            for name, value in row.items():
+                if name != "epoch":
+                    writer.add_scalar(tag(name), value, int(row["epoch"]), walltime=clock)
