@@ -1,9 +1,11 @@
 """Fixtures that several tests of the library share, and those that run Snakemake."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from distillation.data.dataset import Dataset, Split
-from jobs import OVERLAY, PICTURES, TINY, Job, Snakemake, planned
+from jobs import MORE, OVERLAY, TINY, Job, Snakemake, planned
 from shell import ENVIRONMENT, ROOT
 
 # Results of floating-point sums may depend on the number of threads; one is the default of the
@@ -63,6 +65,63 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="session")
+def once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a function that has a folder made once for all workers of a run; the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        made, failed = shared / name, shared / f"{name}.failed"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert not failed.exists(), failed.read_text()
+            if not made.exists():
+                made.mkdir()
+                try:
+                    make(made)
+                except BaseException as error:
+                    failed.write_text(str(error))
+                    raise
+        return made
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def forks(once: Callable[[str, Callable[[Path], object]], Path]) -> dict[str, str]:
+    """Return an environment whose `python` and `snakemake` are forks: see script_server.py.
+
+    The tests that send signals, and some that say so, run Python itself.
+    """
+    tests = ROOT / "tests"
+    # The controller of the workers lives as long as the run.
+    owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+
+    def start(folder: Path) -> None:
+        client = f"{sys.executable} -IS {tests / 'script_client.py'} {folder / 'socket'}"
+        for name, arguments in (("python", ""), ("snakemake", " -m snakemake")):
+            (folder / name).write_text(f'#!/bin/sh\nexec {client}{arguments} "$@"\n')
+            (folder / name).chmod(0o755)
+        with (folder / "server.log").open("w") as log:
+            server = subprocess.Popen(
+                [sys.executable, str(tests / "script_server.py"), str(folder / "socket"), str(owner)],
+                # A fork takes over no threads but the one that forks, so there should be no other.
+                env=ENVIRONMENT | {"OPENBLAS_NUM_THREADS": "1"},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        while not (folder / "socket").exists():
+            assert server.poll() is None, (folder / "server.log").read_text()
+            time.sleep(0.1)
+        # It ends by itself, when the run does.
+        server.returncode = 0
+
+    folder = once("forks", start)
+    return ENVIRONMENT | {"PATH": f"{folder}{os.pathsep}{ENVIRONMENT['PATH']}"}
+
+
+@pytest.fixture(scope="session")
 def copy_project() -> Callable[[Path], Path]:
     """Return a function that copies what a run needs into a new folder and returns it.
 
@@ -83,14 +142,14 @@ def copy_project() -> Callable[[Path], Path]:
 
 
 @pytest.fixture(scope="session")
-def snakemake() -> Snakemake:
-    """Return a function that runs `snakemake` with arguments in a folder."""
+def snakemake(forks: dict[str, str]) -> Snakemake:
+    """Return a function that runs `snakemake` with arguments in a folder, in forks."""
 
     def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "snakemake", *arguments],
+            [shutil.which("snakemake", path=forks["PATH"]) or "snakemake", *arguments],
             cwd=folder,
-            env=ENVIRONMENT,
+            env=forks,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -116,15 +175,18 @@ def write_pictures(folder: Path) -> None:
 def finished(
     copy_project: Callable[[Path], Path],
     snakemake: Snakemake,
-    tmp_path_factory: pytest.TempPathFactory,
+    once: Callable[[str, Callable[[Path], object]], Path],
 ) -> Path:
-    """Return a copy of the project in which the tiny experiment and the pictures were run."""
-    folder = copy_project(tmp_path_factory.mktemp("finished"))
-    write_pictures(folder / "my pictures")
-    (folder / PICTURES).write_text(OVERLAY)
-    done = snakemake(folder, "--cores", "2", "all", "--configfile", TINY, PICTURES)
-    assert done.returncode == 0, done.stdout
-    return folder
+    """Return a copy of the project in which the experiments of jobs.py were run; not to be changed."""
+
+    def make(folder: Path) -> None:
+        copy_project(folder)
+        write_pictures(folder / "my pictures")
+        (folder / MORE).write_text(OVERLAY)
+        done = snakemake(folder, "--cores", "2", "all", "--configfile", TINY, MORE)
+        assert done.returncode == 0, done.stdout
+
+    return once("finished", make)
 
 
 @pytest.fixture
@@ -139,7 +201,7 @@ def plan(snakemake: Snakemake) -> Callable[..., set[Job]]:
 
     def jobs(folder: Path, *targets: str, overlay: str = "{}") -> set[Job]:
         (folder / "change.yaml").write_text(overlay)
-        files = [name for name in (TINY, PICTURES, "change.yaml") if (folder / name).exists()]
+        files = [name for name in (TINY, MORE, "change.yaml") if (folder / name).exists()]
         return planned(snakemake, folder, *targets, "--configfile", *files)
 
     return jobs

@@ -7,16 +7,30 @@ from pathlib import Path
 from typing import NamedTuple
 
 TINY = "tests/tiny.yaml"
-PICTURES = "pictures.yaml"
-METHODS = ["baseline", "kd", "at", "at_kd", "fading_at"]
+MORE = "more.yaml"
+METHODS = ["baseline", "kd", "at_kd", "fading_at"]
 SEEDS = [0, 1]
-# A second experiment, on a folder of images, that has one method and one seed.
+# An experiment on a folder of images, with other networks and terms, and one that takes its teacher
+# from the tiny one, while one of its methods has a teacher of its own.
 OVERLAY = """\
-run: [tiny, pictures]
+run: [tiny, pictures, sweep]
 data:
   pictures: {format: image_folder, source: my pictures, image_size: 12, channels: 1, fit: pad}
+defaults:
+  methods:
+    hint: {label: FitNet, hint: {weight: 1}}
+    twin: {kd: {}, teacher: {network: {wrn: {depth: 10, width: 1}}}}
 experiments:
-  pictures: {extends: tiny, title: Pictures, data: pictures, seeds: [0], students: [at]}
+  pictures:
+    extends: tiny
+    title: Pictures
+    data: pictures
+    seeds: [0]
+    teacher: {network: {resnet: {depth: 8}}}
+    student: {network: {resnet: {depth: 8}}}
+    students: [at, hint]
+  sweep:
+    {extends: tiny, title: Sweep, seeds: [1], teacher: {from: tiny}, students: [at, twin]}
 """
 
 Snakemake = Callable[..., subprocess.CompletedProcess[str]]
@@ -32,10 +46,9 @@ class Job(NamedTuple):
 
 
 def of_model(experiment: str, model: str, seed: int) -> set[Job]:
-    """Return the jobs that train and measure a model."""
-    train = "train_teacher" if model == "teacher" else "train_student"
-    rules = (train, "evaluate", "extract_attention", "measure_attention")
-    return {Job(rule, experiment, model, seed) for rule in rules}
+    """Return the jobs that train a model and measure it by itself."""
+    train = "train_teacher" if model.endswith("teacher") else "train_student"
+    return {Job(rule, experiment, model, seed) for rule in (train, "evaluate", "extract_attention")}
 
 
 def report_of(experiment: str) -> set[Job]:
@@ -44,17 +57,29 @@ def report_of(experiment: str) -> set[Job]:
     return {Job(rule, experiment) for rule in rules}
 
 
+def measure_of(experiment: str, *seeds: int) -> set[Job]:
+    """Return the jobs that measure the attention of all models of some seeds."""
+    return {Job("measure_attention", experiment, seed=seed) for seed in seeds}
+
+
 def whole(experiment: str, models: list[tuple[str, int]]) -> set[Job]:
     """Return the jobs of a whole experiment, save for its data."""
-    return report_of(experiment).union(*(of_model(experiment, *model) for model in models))
+    measured = measure_of(experiment, *(seed for _, seed in models))
+    jobs = (of_model(experiment, *model) for model in models)
+    return report_of(experiment) | measured.union(*jobs)
 
 
 MODELS = [("teacher", 0), *((method, seed) for method in METHODS for seed in SEEDS)]
 # The method kd of the tiny experiment learns from a table.
 TABLE = Job("tabulate_targets", "tiny", "teacher", 0)
 ALL_TINY = whole("tiny", MODELS) | {TABLE}
-ALL_PICTURES = whole("pictures", [("teacher", 0), ("at", 0)])
-ALL = ALL_TINY | ALL_PICTURES
+ALL_PICTURES = whole("pictures", [("teacher", 0), ("at", 0), ("hint", 0)])
+# The teacher of the tiny experiment is trained there, and measured here as well.
+ALL_SWEEP = whole("sweep", [("twin_teacher", 1), ("at", 1), ("twin", 1)]) | (
+    (of_model("sweep", "teacher", 0) | measure_of("sweep", 0))
+    - {Job("train_teacher", "sweep", "teacher", 0)}
+)
+ALL = ALL_TINY | ALL_PICTURES | ALL_SWEEP
 
 
 def edit(file: Path, before: str, after: str) -> None:
@@ -75,18 +100,9 @@ def planned(snakemake: Snakemake, folder: Path, *arguments: str) -> set[Job]:
         # The rules that only name targets have no wildcards.
         if line := re.search(r"^    wildcards: (.*)$", block, re.MULTILINE):
             wildcards = dict(pair.split("=") for pair in line[1].split(", "))
-            found.add(
-                Job(
-                    rule,
-                    wildcards.get("experiment") or wildcards["data"],
-                    wildcards.get("model") or wildcards.get("method") or training(rule),
-                    int(wildcards.get("seed", 0)),
-                )
-            )
+            models = [wildcards[key] for key in ("model", "method", "teacher") if key in wildcards]
+            experiment = wildcards.get("experiment") or wildcards["data"]
+            seed = int(wildcards.get("seed", 0))
+            found.add(Job(rule, experiment, *(models or [""]), seed))
     assert bool(found) != ("Nothing to be done" in done.stdout)
     return found
-
-
-def training(rule: str) -> str:
-    """Return the model of a rule that has none among its wildcards."""
-    return "teacher" if rule in ("train_teacher", "tabulate_targets") else ""

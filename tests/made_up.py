@@ -136,8 +136,8 @@ def write_runs(
                     table = table.iloc[:0]
             if archive == "attention.npz":
                 arrays = maps(4 if model == "teacher" else 3)
-            place = folder / model / str(seed)
-            place.mkdir(parents=True)
+            place = folder / model / f"seed_{seed}"
+            place.mkdir(parents=True, exist_ok=True)
             (place / "metrics.json").write_text(json.dumps(content))
             table.to_csv(place / "history.csv", index=False)
             np.savez(place / (archive or "unused.npz"), allow_pickle=False, **arrays)

@@ -1,42 +1,54 @@
-"""Run the scripts' command lines in forks of one process that has imported torch already.
+"""Run Python's command lines in forks of one process that has imported already what takes seconds.
 
-Importing torch takes seconds, so tests of dozens of mistakes would spend minutes on it. Everything
-else is as if `python script flags` had been called: each command has a process, a working folder,
-arguments, streams and an exit status of its own.
+Everything else is as if `python script flags` or `python -m snakemake flags` had been called: each
+command has a process, an environment, a working folder, streams and an exit status of its own. Only
+signals to the caller don't reach it.
 
-Reads one JSON object per line from stdin (argv: script and flags, folder, stdout and stderr: files
-to write) and answers each with a line that holds the exit status.
+    script_server.py SOCKET OWNER    answers script_client.py until the process OWNER is gone
 """
 
 import gc
 import json
 import os
+import random
 import runpy
+import shutil
+import signal
+import socket
 import sys
 import traceback
+from pathlib import Path
 
 import matplotlib.pyplot
 import pandas
+import scipy.stats
 import sklearn.datasets
 import sklearn.model_selection
+import snakemake.cli
 import torch
+import torch.utils.tensorboard
 
-PRELOADED = (matplotlib.pyplot, pandas, sklearn.datasets, sklearn.model_selection, torch)
+PRELOADED = (matplotlib.pyplot, pandas, scipy.stats, sklearn.datasets, sklearn.model_selection)
+PRELOADED += (snakemake.cli, torch.utils.tensorboard)
 
 
-def run_script(argv: list[str], folder: str, stdout: str, stderr: str) -> int:
-    """Run a script in this process, a fork, and return its exit status."""
+def run(argv: list[str], folder: str, environment: dict[str, str]) -> int:
+    """Run a command line in this process, a fork, and return its exit status."""
     os.chdir(folder)
-    for path, descriptor, mode in (
-        (os.devnull, 0, os.O_RDONLY),
-        (stdout, 1, os.O_WRONLY | os.O_CREAT),
-        (stderr, 2, os.O_WRONLY | os.O_CREAT),
-    ):
-        os.dup2(os.open(path, mode, 0o600), descriptor)
-    sys.argv = argv
-    sys.path[0] = os.path.dirname(argv[0])  # noqa: PTH120 as Python itself puts it there
+    os.environ.clear()
+    os.environ.update(environment)
+    # What the command itself calls as Python is forked, too.
+    sys.executable = shutil.which("python") or sys.executable
+    random.seed()
+    module = argv[0] == "-m"
+    sys.argv = argv[module:]
+    # As Python itself puts it there.
+    sys.path[0] = folder if module else os.path.dirname(argv[0])  # noqa: PTH120
     try:
-        runpy.run_path(argv[0], run_name="__main__")
+        if module:
+            runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(argv[0], run_name="__main__")
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
@@ -48,24 +60,59 @@ def run_script(argv: list[str], folder: str, stdout: str, stderr: str) -> int:
     return 0
 
 
-def main() -> None:
-    """Answer until stdin ends."""
+def answer(connection: socket.socket) -> None:
+    """Run what a client asks for, with its streams, and tell it the exit status."""
+    size, streams, _, _ = socket.recv_fds(connection, 8, 3)
+    request = b""
+    while len(request) < int.from_bytes(size, "big"):
+        request += connection.recv(2**16)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    status = run(**json.loads(request))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Whoever reads the streams to their end comes after the status.
+    connection.send(bytes([status]))
+
+
+def alive(process: int) -> bool:
+    """Return whether a process is there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def main(address: Path, owner: int) -> None:
+    """Answer until the owner is gone."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.settimeout(1)
+    unready = address.with_suffix(".unready")
+    listener.bind(str(unready))
+    listener.listen(64)
     # Loads what the same call with True needs, which takes over a second.
     torch.use_deterministic_algorithms(False)
     # A collection in a fork would copy every page that it visits.
     gc.freeze()
-    for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            status = run_script(**json.loads(line))
-            sys.stdout.flush()
-            sys.stderr.flush()
+    # Forks that have ended leave nothing behind.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    unready.rename(address)
+    while alive(owner):
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            continue
+        if not os.fork():
+            listener.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            connection.setblocking(True)
+            answer(connection)
             # An ordinary end would visit all that torch made, for seconds.
-            os._exit(status)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
-    os._exit(0)
+            os._exit(0)
+        connection.close()
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -18,8 +18,9 @@ from distillation.networks import initialise
 from distillation.networks.wrn import Settings, WideResNet, build
 from distillation.numerics import collapse_channels
 from distillation.record.checkpoint import save_checkpoint
+from distillation.settings.base import checked
 
-SETTINGS = Settings(depth=10, width=1)
+SETTINGS = checked(Settings, {"depth": 10, "width": 1})
 METRICS = ("top1_accuracy", "expected_calibration_error", "teacher_agreement", "teacher_divergence")
 
 Evaluate = Callable[..., dict[str, Any]]

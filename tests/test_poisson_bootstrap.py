@@ -31,8 +31,8 @@ def test_batches_do_not_matter(sizes: list[int]) -> None:
     """However the stream is cut, each image has the same weights."""
     values = np.random.default_rng(1).normal(size=40)
     whole, cut = streamed(values, [40]), streamed(values, sizes)
-    np.testing.assert_allclose(cut.sums["value"], whole.sums["value"], rtol=0, atol=1e-12)
-    np.testing.assert_array_equal(cut.totals["value"], whole.totals["value"])
+    np.testing.assert_allclose(cut.sums["value",], whole.sums["value",], rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(cut.totals["value",], whole.totals["value",])
 
 
 def test_weights_are_poisson_of_mean_1() -> None:

@@ -1,4 +1,4 @@
-"""What README.md shows works as it is written."""
+"""What README.md and the pages of docs/ show works as it is written."""
 
 import importlib.util
 import re
@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shell import README, ROOT, shell_commands
+from shell import README, ROOT, section, shell_commands
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+BY_HAND = [
+    command
+    for text in (README, (DOCS / "export.md").read_text())
+    for command in shell_commands(text)
+    if command.startswith("python workflow")
+]
 
 
 def verdicts(text: str) -> list[str]:
@@ -18,7 +26,19 @@ def verdicts(text: str) -> list[str]:
     return [line for line in text.splitlines() if " points, 95 % interval" in line]
 
 
-def test_targets_of_make_exist():
+def anchors(page: Path) -> set[str]:
+    """Return what links may name of a page: its headings, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_readme_is_short() -> None:
+    """README.md has at most 150 lines and one figure."""
+    assert len(README.splitlines()) <= 150
+    assert README.count("![") == 1
+
+
+def test_targets_of_make_exist() -> None:
     """Every make target that README.md shows is in the Makefile."""
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^make (\w+)", "\n".join(shell_commands(README)), flags=re.M)
@@ -27,18 +47,16 @@ def test_targets_of_make_exist():
         assert re.search(rf"^{target}:", makefile, flags=re.M)
 
 
-def test_experiments_exist():
-    """Every experiment of the table and of the commands is in config.yaml, and the other way."""
-    table = README.split("## Experiments")[1].split("## ")[0]
+def test_experiments_exist() -> None:
+    """Every experiment of the table is in config.yaml, and the other way."""
+    table = section(README, "Other experiments")
     named = {name for row in re.findall(r"^\| (`.*?) \|", table, re.M) for name in row.split(", ")}
     assert {name.strip("`") for name in named} == set(CONFIG["experiments"])
 
 
-@pytest.mark.parametrize(
-    "command", [c for c in shell_commands(README) if c.startswith("python workflow")]
-)
-def test_steps_by_hand_have_these_flags(command: str):
-    """A step that README.md runs by hand takes the flags that it is shown with."""
+@pytest.mark.parametrize("command", BY_HAND)
+def test_steps_by_hand_have_these_flags(command: str) -> None:
+    """A step that is shown as one runs it by hand takes the flags that it is shown with."""
     _, script, *arguments = shlex.split(command)
     specification = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
     assert specification is not None
@@ -48,45 +66,55 @@ def test_steps_by_hand_have_these_flags(command: str):
     assert module.parse_args(arguments)
 
 
-def test_files_named_exist():
-    """Every file of the repository that README.md links or names is there."""
-    for name in re.findall(r"\]\(([\w./-]+)\)", README) + re.findall(
-        r"`(workflow/[\w./]+)`", README
-    ):
-        assert (ROOT / name).exists(), name
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_files_named_exist(page: Path) -> None:
+    """Every file and heading of the repository that a page links or names is there."""
+    text = page.read_text()
+    for name, anchor in re.findall(r"\]\(([\w./-]+\w)?(?:#([\w-]+))?\)", text):
+        file = page.parent / name if name else page
+        assert file.exists(), name
+        assert not anchor or anchor in anchors(file), anchor
+    for name in re.findall(r"`((?:workflow|profiles|benchmarks|tests)/[\w./-]+)`", text):
+        new = "this one is" in text.lower() and name.endswith(".py")
+        assert new or (ROOT / name).exists(), name
 
 
 @pytest.mark.parametrize(
-    ("head", "file"),
+    ("page", "head", "file"),
     [
-        ("| | Teacher", "docs/results/fashion_mnist_brief/table.md"),
-        ("| | textbook", "docs/benchmarks/training_step_cpu.md"),
+        ("README.md", "| | Teacher", "docs/results/fashion_mnist_brief/table.md"),
+        ("docs/speed.md", "| | textbook", "docs/benchmarks/training_step_cpu*.md"),
     ],
 )
-def test_numbers_come_from_files(head: str, file: str) -> None:
+def test_numbers_come_from_files(page: str, head: str, file: str) -> None:
     """Every row of a table of numbers is, letter by letter, one that a command has written."""
-    table = re.search(rf"^{re.escape(head)}.*\n(^\|.*\n)+", README, flags=re.M)
-    assert table is not None
-    rows = table[0].splitlines()
-    assert len(rows) > 5
-    assert set(rows) <= set((ROOT / file).read_text().splitlines())
+    text = (ROOT / page).read_text()
+    tables = [each[0] for each in re.finditer(rf"^{re.escape(head)}.*\n(^\|.*\n)+", text, re.M)]
+    files = sorted(ROOT.glob(file))
+    assert len(tables) == len(files)
+    for table, source in zip(tables, files, strict=True):
+        rows = table.splitlines()
+        assert len(rows) > 5
+        assert set(rows) <= set(source.read_text().splitlines())
+        # The page names where they stand.
+        assert source.name in text
 
 
 def test_verdicts_come_from_files() -> None:
-    """Verdicts on methods are, letter by letter, those that compare_methods.py has written."""
-    studies = ("fashion_mnist_brief", "cifar10_brief")
-    comparisons = [ROOT / f"docs/results/{study}/comparison.md" for study in studies]
-    written = verdicts("\n".join(file.read_text() for file in comparisons))
-    assert len(written) == 8
+    """Verdicts are, letter by letter, those that compare_methods.py wrote of the same experiment."""
+    written = verdicts((DOCS / "results/fashion_mnist_brief/comparison.md").read_text())
+    assert len(written) == 4
     assert verdicts(README) == written
+    overlay = yaml.safe_load((DOCS / "results/brief.yaml").read_text())
+    assert "fashion_mnist_brief" in overlay["experiments"]
 
 
-def test_lines_of_the_cluster_are_in_its_profile():
-    """The lines that README.md and docs/cluster.md say to change are there to be changed."""
+def test_lines_of_the_cluster_are_in_its_profile() -> None:
+    """The lines that docs/cluster.md says to change are there to be changed."""
     profile = (ROOT / "profiles/slurm/config.yaml").read_text()
-    for text in (README, (ROOT / "docs/cluster.md").read_text()):
-        block = text.partition("slurm_account")[2].partition("```")[0]
-        lines = [line.partition("  #")[0] for line in f"slurm_account{block}".splitlines()]
-        assert len(lines) == 3
-        for line in lines:
-            assert line in profile
+    text = (DOCS / "cluster.md").read_text()
+    block = text.partition("slurm_account")[2].partition("```")[0]
+    lines = [line.partition("  #")[0] for line in f"slurm_account{block}".splitlines()]
+    assert len(lines) == 3
+    for line in lines:
+        assert line in profile

@@ -31,7 +31,7 @@ def test_all_figures(tmp_path: Path) -> None:
 
 
 def test_curves_of_terms() -> None:
-    """Each term has a panel with the models that have it; a network from elsewhere has no curves."""
+    """Each term has a panel with the models that have it; a brought teacher has no curves."""
     runs = [a_run(model, 0) for model in TERMS]
     runs[0] = replace(runs[0], history=runs[0].history.iloc[:0])
     results = Results("Digits", runs, all_labels([*TERMS], {"kd": "KD"}))

@@ -1,9 +1,9 @@
 """publish_results.py, render_results.py: the page of results is what the files beside it say."""
 
-import csv
 import json
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +11,28 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import compare_methods
 import publish_results
 import render_results
-from distillation.reporting.results import LABELS
+import render_table
 from distillation.settings.arguments import run
+from made_up import TERMS, write_runs
 from shell import ROOT
 
 DOCS = ROOT / "docs"
+# Trained models and seeds of the made-up experiment.
+NETWORKS = [(model, seed) for model in TERMS for seed in ((0,) if model == "teacher" else (0, 1))]
+OUTPUTS = {
+    render_table: {
+        "csv": "table.csv", "markdown": "table.md", "page": "table.html",
+        "summary": "summary.json", "provenance": "provenance.json",
+    },
+    compare_methods: {
+        "comparison": "comparison.csv", "seeds": "comparison_seeds.csv",
+        "fidelity": "fidelity.csv", "markdown": "comparison.md", "page": "comparison.html",
+        "figure": "comparison.png", "figure-svg": "comparison.svg",
+    },
+}  # fmt: skip
 
 
 def rendered(folder: Path) -> str:
@@ -33,28 +48,62 @@ def kept(tmp_path: Path) -> Path:
     return shutil.copytree(DOCS / "results", tmp_path / "results")
 
 
+def write_time(file: Path) -> None:
+    """Write the times of a job as Snakemake does."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("s\tcpu_time\tmax_rss\n5.0\t4.0\t100.0\n")
+
+
 @pytest.fixture(scope="module")
-def published(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the tiny experiment, published."""
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with results and logs of an experiment, some of them empty files."""
+    tree = tmp_path_factory.mktemp("done")
+    results, logs = tree / "results/tiny", tree / "logs"
+    style = ["--style", str(ROOT / "workflow/scripts/figures.mplstyle"), "--dpi", "50"]
+    more = {
+        render_table: [],
+        compare_methods: [*style, "--resamples", "100", "--pair", "kd", "baseline"],
+    }
+    for script, files in OUTPUTS.items():
+        archive = "predictions.npz" if more[script] else ""
+        named = [text for flag, file in files.items() for text in (f"--{flag}", results / file)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "__main__", script)
+            script.main([*write_runs(results, TERMS, archive), *more[script], *map(str, named)])
+    for name in (*publish_results.KEPT, publish_results.OF_TEACHER, "attention_metrics.csv",
+                 "attention_metrics.json", "attention/seed_0.csv"):  # fmt: skip
+        (results / name).parent.mkdir(exist_ok=True)
+        (results / name).touch()
+    (results / "claims.md").write_text("# Claims\n\n| claim | verdict |\n| --- | --- |\n")
+    description = json.loads((DOCS / "results/digits/data.json").read_text())
+    (tree / "results/data").mkdir()
+    (tree / "results/data/tiny.json").write_text(json.dumps(description | {"sha256": "data"}))
+    (tree / "results/data/other.json").write_text(json.dumps(description))
+    for name in ("prepare_data/tiny", "train_teacher/tiny/seed_0", "measure_attention/tiny/seed_0",
+                 *(f"{step}/tiny" for step in publish_results.LAST_STEPS)):  # fmt: skip
+        write_time(logs / f"{name}.tsv")
+    for model, seed in NETWORKS:
+        for step in (*publish_results.STEPS, *["train_student"] * (model != "teacher")):
+            write_time(logs / step / "tiny" / model / f"seed_{seed}.tsv")
+    return tree
+
+
+@pytest.fixture(scope="module")
+def published(done: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the made-up experiment, published."""
     folder = tmp_path_factory.mktemp("published") / "results" / "tiny"
-    publish_results.main(publish_flags(finished, folder))
+    publish_results.main(publish_flags(done, folder))
     for name in ("introduction.md", "published.csv"):
         shutil.copy(DOCS / "results" / name, folder.parent)
     return folder
 
 
-def read_jobs(folder: Path) -> list[dict[str, str]]:
-    """Return the rows of timings.csv."""
-    with (folder / "timings.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def publish_flags(finished: Path, folder: Path) -> list[str]:
-    """Return the command line that publishes the tiny experiment."""
+def publish_flags(tree: Path, folder: Path) -> list[str]:
+    """Return the command line that publishes the made-up experiment."""
     return [
-        *("--results", str(finished / "results/tiny")),
-        *("--data-description", str(finished / "results/data/tiny.json")),
-        *("--logs", str(finished / "logs"), "--command", "snakemake all", "--published", "cifar10"),
+        *("--results", str(tree / "results/tiny"), "--headline", "Test accuracy"),
+        *("--data-description", str(tree / "results/data/tiny.json")),
+        *("--logs", str(tree / "logs"), "--command", "snakemake all", "--published", "cifar10"),
         *("--folder", str(folder)),
     ]
 
@@ -76,7 +125,7 @@ def test_links_lead_somewhere() -> None:
 def test_overview(kept: Path) -> None:
     """The first table has accuracies and epochs as the tables of each study, and leads there.
 
-    It has the four arms; methods that a study adds stand in its own table.
+    It has the methods of several studies; others stand in the table of their own.
     """
 
     def cells(text: str, start: str) -> list[str]:
@@ -86,6 +135,7 @@ def test_overview(kept: Path) -> None:
     top, *sections = re.split(r"^## ", rendered(kept), flags=re.M)
     accuracy = "| Test (validation) accuracy (%)"
     names = cells(top, accuracy)
+    assert names == ["Teacher", "Baseline", "KD", "AT", "AT+KD"]
     titles = [section.splitlines()[0] for section in sections]
     anchors = dict(re.findall(r"^\| \[(.+)\]\(#(.+?)\) \|", top, flags=re.M))
     assert list(anchors) == titles
@@ -101,8 +151,7 @@ def test_overview(kept: Path) -> None:
             protocol = dict(zip(["network", *heads], cells(section, f"| {name} |"), strict=True))
             own[name] = f"{cell} ({count}, epochs = {protocol['epochs']})"
         found = dict(zip(names, cells(top, f"| [{title}](#{anchors[title]})"), strict=True))
-        arms = {name: cell for name, cell in own.items() if name in LABELS.values()}
-        assert found == dict.fromkeys(names, "-") | arms
+        assert found == {name: own.get(name, "-") for name in names}
 
 
 def test_numbers_follow_the_files(kept: Path) -> None:
@@ -148,18 +197,17 @@ def test_repeated_training_is_the_same() -> None:
 
 def test_published_has_every_job(published: Path) -> None:
     """Times are those of every job, speeds those of every training; histories are complete."""
-    jobs = read_jobs(published)
-    counts = Counter(job["step"] for job in jobs)
-    networks = 1 + 5 * 2
+    jobs = pd.read_csv(published / "timings.csv")
+    counts = Counter(jobs["step"])
     assert counts["train_teacher"] == 1
-    assert counts["tabulate_targets"] == 1
-    assert counts["train_student"] == networks - 1
-    assert {counts[step] for step in publish_results.STEPS} == {networks}
-    assert {counts[step] for step in publish_results.LAST_STEPS} == {1}
-    for job in jobs:
-        assert float(job["seconds"]) > 0
-        assert bool(job["images_per_second"]) == job["step"].startswith("train_")
-    assert len(pd.read_csv(published / "history.csv")) == 2 * networks
+    assert counts["train_student"] == len(NETWORKS) - 1
+    assert {counts[step] for step in publish_results.STEPS} == {len(NETWORKS)}
+    assert {counts[step] for step in ("measure_attention", *publish_results.LAST_STEPS)} == {1}
+    assert (jobs["seconds"] > 0).all()
+    assert jobs["images_per_second"].notna().tolist() == [
+        step.startswith("train_") for step in jobs["step"]
+    ]
+    assert len(pd.read_csv(published / "history.csv")) == 2 * len(NETWORKS)
 
 
 def test_beside_others(published: Path) -> None:
@@ -167,12 +215,11 @@ def test_beside_others(published: Path) -> None:
     text = rendered(published.parent)
     section = text.partition("### Beside what others published")[2].partition("###")[0]
     head, *lines = [line for line in section.splitlines() if line.startswith("|")]
-    assert head == "| | | Teacher | Baseline | KD | AT | AT+KD | fading_at |"
-    place = next(n for n, line in enumerate(lines) if line.startswith("| Test (validation)"))
-    assert re.fullmatch(r"\| .* \| ours( \| \d+\.\d\d){6} \|", lines[place])
-    assert "nan" not in section
-    assert lines[place + 1] == "| | (1) | 89.91 | 88.4 | - | - | 88.19 | - |"
-    assert lines[place + 2] == "| | (2) | 94.77 | 93.69 | 93.92 | 94.15 | 94.29 | - |"
+    assert head == "| | | Teacher | Baseline | KD | at |"
+    place = next(n for n, line in enumerate(lines) if line.startswith("| Test accuracy (%)"))
+    assert re.fullmatch(r"\| .* \| ours( \| \d+\.\d\d){4} \|", lines[place])
+    assert lines[place + 1] == "| | (1) | 89.91 | 88.4 | - | - |"
+    assert lines[place + 2] == "| | (2) | 94.77 | 93.69 | 93.92 | 94.15 |"
 
 
 def test_without_pairs(published: Path, tmp_path: Path) -> None:
@@ -195,33 +242,42 @@ def test_remarks(published: Path, tmp_path: Path) -> None:
     assert "A remark." in rendered(folder).partition("## Tiny digits")[2]
 
 
-def test_without_claims(finished: Path, published: Path, tmp_path: Path) -> None:
+def test_without_claims(done: Path, published: Path, tmp_path: Path) -> None:
     """Results can be published before attention was measured, where that is asked for."""
-    copy = shutil.copytree(finished, tmp_path / "copy")
+    copy = shutil.copytree(done, tmp_path / "copy")
     (copy / "results/tiny/claims.md").unlink()
     shutil.rmtree(copy / "logs/measure_attention")
     folder = shutil.copytree(published.parent, tmp_path / "results")
     publish_results.main([*publish_flags(copy, folder / "tiny"), "--without-claims"])
-    steps = {job["step"] for job in read_jobs(folder / "tiny")}
-    assert steps == {job["step"] for job in read_jobs(published)} - {
-        "measure_attention",
-        "render_claims",
-    }
+    steps = [
+        set(pd.read_csv(file / "timings.csv")["step"]) for file in (folder / "tiny", published)
+    ]
+    assert steps[0] == steps[1] - {"measure_attention", "render_claims"}
     assert "Not measured yet." in rendered(folder)
 
 
-def test_resumed_training(finished: Path, tmp_path: Path) -> None:
+def test_resumed_training(done: Path, tmp_path: Path) -> None:
     """A training that was cut off has the time of all its epochs, not of its last attempt."""
-    copy = shutil.copytree(finished, tmp_path / "copy")
-    history = copy / "results/tiny/kd/seed_1/history.csv"
-    table = pd.read_csv(history)
-    table["seconds"] = 5000.0
-    table.to_csv(history, index=False)
-    publish_results.main(publish_flags(copy, tmp_path / "tiny"))
-    names = {"step": "train_student", "model": "kd", "seed": "1"}
-    [job] = [job for job in read_jobs(tmp_path / "tiny") if names.items() <= job.items()]
-    assert float(job["seconds"]) == 5000.0 * len(table)
-    assert not job["cpu_seconds"]
+    publish_results.main(publish_flags(done, tmp_path / "tiny"))
+    jobs = pd.read_csv(tmp_path / "tiny/timings.csv").set_index("step")
+    # Each epoch took 10 seconds, the last attempt 5 by the job's own time.
+    assert (jobs.loc["train_student", "seconds"] == 20).all()
+    assert jobs.loc["train_student", "cpu_seconds"].isna().all()
+
+
+def test_a_teacher_of_another_experiment(done: Path, tmp_path: Path) -> None:
+    """A teacher's history and times are found where it was trained, and only if that is said."""
+    copy = shutil.copytree(done, tmp_path / "copy")
+    (copy / "results/first").mkdir()
+    shutil.move(copy / "results/tiny/teacher", copy / "results/first/teacher")
+    for step in ("train_teacher", *publish_results.STEPS):
+        (copy / "logs" / step / "tiny").rename(copy / "logs" / step / "first")
+        shutil.copytree(copy / "logs" / step / "first", copy / "logs" / step / "tiny")
+    flags = publish_flags(copy, tmp_path / "tiny")
+    with pytest.raises(FileNotFoundError, match="see --teacher-results"):
+        publish_results.main(flags)
+    publish_results.main([*flags, "--teacher-results", str(copy / "results/first")])
+    assert "train_teacher" in (tmp_path / "tiny/timings.csv").read_text()
 
 
 @pytest.mark.parametrize(
@@ -231,16 +287,21 @@ def test_resumed_training(finished: Path, tmp_path: Path) -> None:
         (lambda tree: (tree / "logs/evaluate/tiny/at/seed_1.tsv").unlink(), "seed_1.tsv: no such"),
         (
             lambda tree: shutil.copy(
-                tree / "results/data/pictures.json", tree / "results/data/tiny.json"
+                tree / "results/data/other.json", tree / "results/data/tiny.json"
             ),
             "tiny.json: sha256 is",
+        ),
+        (
+            lambda tree: (tree / "results/tiny/table.csv").write_text("quantity\nParameters\n"),
+            "--headline: found 'Test accuracy'; allowed: Parameters",
         ),
     ],
 )
 def test_mistakes_in_publishing(
-    tree: Path, tmp_path: Path, break_it: Callable[[Path], object], message: str
+    done: Path, tmp_path: Path, break_it: Callable[[Path], object], message: str
 ) -> None:
     """An unfinished experiment is one line that names the file, and publishes nothing."""
+    tree = shutil.copytree(done, tmp_path / "tree")
     break_it(tree)
     with pytest.raises(SystemExit) as stop:
         run(lambda: publish_results.main(publish_flags(tree, tmp_path / "folder")))
@@ -254,7 +315,8 @@ def test_mistakes_in_publishing(
     [
         ("digits/study.json", "{", "study.json: damaged"),
         ("digits/table.md", "nothing", "table.md: has no line"),
-        ("digits/table.csv", "quantity,teacher_mean\n", "table.csv: has no row"),
+        ("digits/table.md", "| | Teacher |\n| --- | --- |\n| Loss | 1 |\n", "has no row 'Test"),
+        ("digits/study.json", "{}", "study.json: lacks title, command"),
         ("published.csv", None, "published.csv"),
         ("published.csv", "data,source\n", "published.csv: lacks quantity, model, value"),
     ],

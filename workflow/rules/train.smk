@@ -132,3 +132,45 @@ rule train_student:
         " {params.flags:q}"
         " {params.time_limit:q}"
         " 2>&1 | tee -i {log:q}"
+
+
+# Outputs can't be functions: one rule for each experiment that trains its students together. Those of
+# its students that can't join the others have jobs of their own.
+for name, chosen in EXPERIMENTS.items():
+    if chosen.together:
+        workflow.ruleorder(f"train_students_{name}", "train_student")
+
+        rule:
+            name:
+                f"train_students_{name}"
+            input:
+                data=chosen.data_file,
+                teacher=lambda w, chosen=chosen: chosen.together_teacher(w.seed),
+            output:
+                checkpoints=chosen.together_files("checkpoint.pt"),
+                histories=chosen.together_files("history.csv"),
+                tensorboards=directory(chosen.together_files("tensorboard")),
+            log:
+                f"logs/train_students/{name}/seed_{{seed}}.log",
+            benchmark:
+                f"logs/train_students/{name}/seed_{{seed}}.tsv"
+            conda:
+                "../envs/torch.yaml"
+            threads: chosen.choices.threads
+            resources:
+                mem_mb=lambda w, attempt, name=name: attempt * ESTIMATES[name].together_megabytes(),
+                runtime=lambda w, name=name: ESTIMATES[name].together_minutes(),
+                gpu=int(chosen.on_gpu),
+            params:
+                flags=lambda w, chosen=chosen: chosen.together_flags(w.seed),
+                code=chosen.together_code(),
+                time_limit=time_limit,
+            shell:
+                "python workflow/scripts/train_students.py"
+                " --data {input.data:q}"
+                " --checkpoint {output.checkpoints:q}"
+                " --history {output.histories:q}"
+                " --tensorboard {output.tensorboards:q}"
+                " {params.flags:q}"
+                " {params.time_limit:q}"
+                " 2>&1 | tee -i {log:q}"

@@ -117,7 +117,7 @@ def estimate(sums: PoissonBootstrap[Name]) -> dict[Name, Estimate]:
     """Return the estimates of all that has one."""
     found = {
         name: sums.estimate(name, image_dependence if name.metric == "image_dependence" else None)
-        for name in sums.counts
+        for name in sums.places
     }
     return {name: each for name, each in found.items() if each is not None}
 

@@ -101,6 +101,11 @@ class Choices(Machine, Engine):
     students: list[str] = Field(
         min_length=1, description="methods that are trained, in the table's order, none twice"
     )
+    together: bool = Field(
+        False,
+        description="train the students of a seed in one job, with the same batches and one pass "
+        "of the teacher, as far as their protocol is the same",
+    )
     evaluation: Evaluated
     attention: AttentionImages = Field(default_factory=AttentionImages.model_construct)
     comparison: Compared = Field(default_factory=Compared.model_construct)

@@ -129,6 +129,15 @@ class Estimates:
         steps = math.ceil((sizes.train + sizes.test) / training.batch_size)
         return self.minutes(training.epochs * epoch, training.epochs * steps)
 
+    def together_megabytes(self) -> int:
+        """Return the megabytes of training students together: the data are there once."""
+        each = [self.training_megabytes(model) for model in self.experiment.together]
+        return sum(each) - (len(each) - 1) * self.megabytes()
+
+    def together_minutes(self) -> int:
+        """Return the minutes of training students together, as if one after the other."""
+        return sum(self.training_minutes(model) for model in self.experiment.together)
+
     def targets_megabytes(self) -> int:
         """Return the megabytes of tabulating a teacher."""
         return self.megabytes() + math.ceil(COPIES * self.views() * self.sizes.classes * 2 / 1e6)

@@ -469,6 +469,51 @@ class Experiment:
         settings = self.choices.attention_metrics.plain() | {"object_mask": self.object_mask}
         return result + flags(settings | self.machine)
 
+    @cached_property
+    def together(self) -> list[str]:
+        """The methods that are trained in one job for each seed; none if there is but one.
+
+        They have one protocol and one teacher, which says more than a table of logits.
+        """
+
+        def joins(method: str) -> bool:
+            own = self.choices.methods[method]
+            return not (own.get("training") or own.get("teacher") or self.from_table(method))
+
+        methods = [method for method in self.choices.students if joins(method)]
+        return methods if self.choices.together and len(methods) > 1 else []
+
+    def together_files(self, file: str) -> list[str]:
+        """List a file of the students that train together, for a wildcard seed."""
+        folder = f"results/{self.name}/{{method}}/seed_{{{{seed}}}}/{file}"
+        return [folder.format(method=method) for method in self.together]
+
+    def together_teacher(self, seed: int) -> str | list[str]:
+        """Return the checkpoint of the teacher of the students that train together, or nothing."""
+        files = [self.teacher_file(method, seed) for method in self.together]
+        return next((file for file in files if file), [])
+
+    def together_flags(self, seed: int) -> list[str]:
+        """Return the flags of training the students of a seed together."""
+        result: list[str] = []
+        for method in self.together:
+            words = plugin_flags("--term", dict(self.terms(method)))
+            starts = [place for place, word in enumerate(words) if word == "--term"]
+            ends = [*starts[1:], len(words)]
+            terms = [" ".join(words[a + 1 : b]) for a, b in zip(starts, ends, strict=True)]
+            result += ["--student", method, *terms]
+        shared = self.training_flags(self.together[0], seed)
+        place = shared.index("--resume")
+        states = [f"resume/{self.name}/{method}/seed_{seed}.pt" for method in self.together]
+        shared[place : place + 2] = ["--resume", *states]
+        return result + shared + flags({"teacher": self.together_teacher(seed) or None})
+
+    def together_code(self) -> str:
+        """Return the digests of training students together."""
+        teachers = [TEACHER] if TEACHER in self.teachers else []
+        terms = {("terms", name) for method in self.together for name in self.terms(method)}
+        return self.code("train_students", [*self.families(*self.together, *teachers), *terms])
+
     # --- Reports -----------------------------------------------------------------------------
 
     def pairs(self) -> list[list[str]]:

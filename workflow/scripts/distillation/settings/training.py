@@ -81,6 +81,7 @@ class Engine(Settings):
         return ("off", "on")[value] if isinstance(value, bool) else value
 
 
+
 class Run(Settings):
     """What one training has beside its protocol."""
 

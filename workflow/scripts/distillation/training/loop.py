@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch.nn import functional
 
 from distillation.data.dataset import Dataset
@@ -129,7 +128,8 @@ def prepared(steps: list[Step]) -> tuple[Callable[[int], None], Together]:
 def end_epoch(learner: Learner, row: Row, seconds: float) -> None:
     """Measure a student on the test split, add its row, report it and keep the state."""
     step, history = learner.step, learner.history
-    row |= measure_test_split(step.student, step.feed.dataset)
+    with step.picked.eagerly():
+        row |= measure_test_split(step.student, step.feed.dataset)
     row |= {"seconds": seconds, "images_per_second": sum(step.feed.sizes) / seconds}
     history.append(row)
     learner.keeper.report(progress_line(step, history))
@@ -139,8 +139,7 @@ def end_epoch(learner: Learner, row: Row, seconds: float) -> None:
 def measure_test_split(model: Network, dataset: Dataset) -> Row:
     """Return accuracy (fraction) and cross-entropy (nats) on the test split."""
     batch = EVALUATION_BATCH[dataset.test.images.device.type]
-    with torch.compiler.set_stance("force_eager"):
-        logits = predict(model, dataset.test, dataset.mean, dataset.std, batch)
+    logits = predict(model, dataset.test, dataset.mean, dataset.std, batch)
     labels = dataset.test.labels
     return {
         "test_accuracy": in_top_k(logits, labels, 1).double().mean().item(),

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -57,6 +58,11 @@ class Picked:
         for block in blocks:
             block.compile(dynamic=False)
         return network
+
+    def eagerly(self) -> AbstractContextManager[object]:
+        """Return the context in which compiled networks run as they are."""
+        # Asked only where something is compiled: it loads torch's compiler, which takes seconds.
+        return torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
 
     @property
     def words(self) -> str:

@@ -109,7 +109,7 @@ class Feed:
         images, labels = self.dataset.train.images[:1], self.dataset.train.labels[:1]
         place = torch.zeros(1, dtype=torch.long, device=images.device)
         seen = normalise(images, self.mean, self.std)
-        with torch.compiler.set_stance("force_eager"):
+        with self.picked.eagerly():
             return Batch(seen, labels, self.ask(seen, place, place))
 
 
@@ -168,7 +168,7 @@ class Step:
         images, labels, teacher = self.feed.example()
         with torch.no_grad():
             weights = torch.zeros(len(self.objective.settings), device=images.device)
-            with torch.compiler.set_stance("force_eager"):
+            with self.picked.eagerly():
                 student = self.student(images)
             _, values = self.objective(student, teacher, labels, weights)
         self.student.train(training)

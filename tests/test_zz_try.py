@@ -1,0 +1,1 @@
+def test_try(finished): print(finished)
