@@ -100,18 +100,19 @@ def forks(once: Callable[[str, Callable[[Path], object]], Path]) -> dict[str, st
     owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
 
     def start(folder: Path) -> None:
-        client = f"{sys.executable} -IS {tests / 'script_client.py'} {folder / 'socket'}"
+        address = folder / "socket"
+        client = f"{sys.executable} -IS {tests / 'script_client.py'} {address}"
         for name, arguments in (("python", ""), ("snakemake", " -m snakemake")):
             (folder / name).write_text(f'#!/bin/sh\nexec {client}{arguments} "$@"\n')
             (folder / name).chmod(0o755)
         with (folder / "server.log").open("w") as log:
             server = subprocess.Popen(
-                [sys.executable, str(tests / "script_server.py"), str(folder / "socket"), str(owner)],
+                [sys.executable, str(tests / "script_server.py"), str(address), str(owner)],
                 # A fork takes over no threads but the one that forks, so there should be no other.
                 env=ENVIRONMENT | {"OPENBLAS_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        while not (folder / "socket").exists():
+        while not address.exists():
             assert server.poll() is None, (folder / "server.log").read_text()
             time.sleep(0.1)
         # It ends by itself, when the run does.
@@ -177,7 +178,7 @@ def finished(
     snakemake: Snakemake,
     once: Callable[[str, Callable[[Path], object]], Path],
 ) -> Path:
-    """Return a copy of the project in which the experiments of jobs.py were run; not to be changed."""
+    """Return a copy of the project in which jobs.py's experiments were run, not to be changed."""
 
     def make(folder: Path) -> None:
         copy_project(folder)

@@ -36,8 +36,10 @@ def training(model: str, seed: int, epochs: int = 2) -> dict[str, Any]:
     found = STEP | {
         "arguments": {
             "network": {"wrn": network}, "term": TERMS[model], "epochs": epochs, "batch_size": 32,
+            "threads": 1,
         },
         "seed": seed,
+        "network_title": f"WRN-{network['depth']}-1",
         "code_digest": "code of teachers" if model == "teacher" else "code of students",
         "plugins": {"networks.wrn": "wrn"} | {f"terms.{term}": term for term in TERMS[model]},
     }  # fmt: skip

@@ -105,11 +105,19 @@ def test_pages_plugins_run(extended: Path, digits: Dataset) -> None:
 
 
 def test_pages_config_lines(extended: Path) -> None:
-    """Each block of config of the pages is taken as an overlay, without torch."""
+    """Each block of config of the pages is taken as an overlay, and those of docs/ and benchmarks/.
+
+    None needs torch, and each study's file may stand with image_folders.yaml or alone.
+    """
     configs = []
-    for block in (block for text in TEXTS.values() for block in blocks(text, "yaml")):
+    studies = [(ROOT / f"docs/results/{name}.yaml").read_text() for name in ("brief", "sixty")]
+    folders = (ROOT / "docs/results/image_folders.yaml").read_text()
+    overlays = [[block] for text in TEXTS.values() for block in blocks(text, "yaml")]
+    overlays += [[study, *more] for study in studies for more in ([], [folders])]
+    for overlay in [*overlays, [(ROOT / "benchmarks/precision.yaml").read_text()]]:
         config = yaml.safe_load((ROOT / "config.yaml").read_text())
-        update_config(config, yaml.safe_load(block))
+        for text in overlay:
+            update_config(config, yaml.safe_load(text))
         configs.append(config)
     assert run_python(extended, RESOLVE, json.dumps(configs)) == "False\n"
 

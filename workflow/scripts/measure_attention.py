@@ -43,7 +43,7 @@ from distillation.measuring.passes import (
     measure_test_images,
 )
 from distillation.measuring.study import POINTS, Name, Study
-from distillation.measuring.subjects import Source, read_subjects
+from distillation.measuring.subjects import Load, Source, read_subjects
 from distillation.record.checkpoint import load_teacher
 from distillation.record.files import replacing
 from distillation.record.provenance import PACKAGES, describe_step, fingerprint
@@ -141,6 +141,35 @@ def tabulate(study: Study, estimates: dict[Name, Estimate]) -> Iterator[list[Any
             ]
 
 
+def describe(arguments: argparse.Namespace, study: Study, load: Load) -> dict[str, Any]:
+    """Return the table's provenance; of each network also the fingerprint of its training's."""
+    contents = [load(source.checkpoint)[1] for source in read_sources(arguments)]
+    taught_by = [load(arguments.teacher)[1]] if arguments.teacher else []
+    families = {family for content in contents + taught_by for family in content["network"]}
+    networks = [
+        {
+            **{name: getattr(subject, name) for name in ("method", "seed", "title", "control")},
+            "training": fingerprint(content["provenance"]),
+        }
+        # After the networks come the untrained controls.
+        for subject, content in zip(study.subjects, contents, strict=False)
+    ]
+    controls: dict[str, list[str]] = {}
+    for subject in study.subjects:
+        if subject.control:
+            controls.setdefault(subject.control, []).append(subject.method)
+    given = study.settings.plain() | taken(Machine, arguments).plain()
+    return describe_step(
+        argparse.Namespace(**given, taught=arguments.taught),
+        (*PACKAGES, "scipy"),
+        [("networks", family) for family in families],
+        networks=networks,
+        controls=controls,
+        data_sha256=study.dataset.sha256,
+        **describe_device(study.device),
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
     """Measure all networks and their untrained controls, and write the table."""
     arguments = parse_args(argv)
@@ -159,38 +188,12 @@ def main(argv: list[str] | None = None) -> None:
         name: value for measure in PASSES for name, value in estimate(measure(study)).items()
     }
     rows = list(tabulate(study, estimates))
-    files = [arguments.teacher] * bool(arguments.teacher) + [
-        source.checkpoint for source in sources
-    ]
-    contents = {file: load(file)[1] for file in files}
-    used = {("networks", family) for content in contents.values() for family in content["network"]}
-    measured = [
-        {
-            "method": source.method,
-            "seed": source.seed,
-            "title": subject.title,
-            "control": subject.control,
-            "training": fingerprint(contents[source.checkpoint]["provenance"]),
-        }
-        for source, subject in zip(sources, subjects, strict=False)
-    ]
-    given = argparse.Namespace(
-        **settings.plain(), **taken(Machine, arguments).plain(), taught=arguments.taught
-    )
-    provenance = describe_step(
-        given,
-        (*PACKAGES, "scipy"),
-        used,
-        networks=measured,
-        data_sha256=dataset.sha256,
-        **describe_device(device),
-    )
     with replacing(arguments.metrics) as table, replacing(arguments.provenance) as description:
         with table.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(rows)
-        description.write_text(json.dumps(provenance, indent=2) + "\n")
+        description.write_text(json.dumps(describe(arguments, study, load), indent=2) + "\n")
     print(
         f"{arguments.metrics}: {len(rows)} rows of {len(subjects)} networks, "
         f"{len(dataset.test.labels):,} images",

@@ -43,12 +43,15 @@ KEPT = (
 OF_TEACHER = "figures/curves_teacher.png"
 # What is kept of its attention metrics, which take the longest to make.
 CLAIMS = ("attention_metrics.csv", "attention_metrics.json", "claims.md")
-# Steps: each network has one of the first and all of the second, each seed the next, each
-# experiment the last.
+# Steps: each network has one of the first, or each seed one for its students together; each network
+# has all of the second, each seed the next, each experiment the last.
 TRAININGS = ("train_teacher", "import_teacher", "train_student")
+TOGETHER = "train_students"
 STEPS = ("evaluate", "extract_attention")
 SEED_STEP = "measure_attention"
 LAST_STEPS = ("compare_methods", "render_table", "render_figures", "render_claims")
+# What the history of a training is called; the second is of a teacher that was brought.
+HISTORIES = ("history.csv", "imported_history.csv")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -66,7 +69,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flag("--headline", required=True, help="row of table.csv that studies are compared by")
     flag(
         "--teacher-results", type=Path,
-        help="of the experiment that the teacher is of, if it is of another one",
+        help="of a teacher that is of another experiment: results/<experiment>/teacher",
     )  # fmt: skip
     flag(
         "--without-claims", action="store_true",
@@ -104,8 +107,19 @@ def read_timings(
     """
     name = results.name
     rows = [{"step": "prepare_data"} | read_time(logs / "prepare_data" / f"{data.stem}.tsv")]
+    known: set[Path] = set()
     for one in runs:
-        rows += network_timings(logs, one, images)
+        step, file = training_job(logs, name, one)
+        # Students that were trained together have one job.
+        if file not in known:
+            rows.append(training_time(step, file, one, images))
+        known.add(file)
+        whose = {"model": one["model"], "seed": one["seed"]}
+        place = Path(name, one["model"], f"seed_{one['seed']}.tsv")
+        targets = ["tabulate_targets"] * (logs / "tabulate_targets" / place).is_file()
+        rows += [
+            {"step": step} | whose | read_time(logs / step / place) for step in (*targets, *STEPS)
+        ]
     for seed in sorted({one["seed"] for one in runs}):
         if claims and (results / "attention" / f"seed_{seed}.csv").is_file():
             time = read_time(logs / SEED_STEP / name / f"seed_{seed}.tsv")
@@ -121,64 +135,63 @@ def read_timings(
 def find_runs(
     results: Path, runs: list[dict[str, Any]], teacher_results: Path | None
 ) -> list[dict[str, Any]]:
-    """Return the runs of provenance.json, each with its history and the folder of its experiment.
+    """Return the runs of provenance.json, each with its history and the folder of its model.
 
     Raises:
         FileNotFoundError: a run isn't in the experiment's folder, nor in that of its teacher.
     """
     found = []
     for one in runs:
-        places = [results, *([teacher_results] if teacher_results else [])]
-        files = {place: history_of(place, one) for place in places}
-        there = [place for place, file in files.items() if file.is_file()]
+        folders = [results / one["model"]]
+        folders += [teacher_results] if teacher_results and one["role"] == "teacher" else []
+        places = [(folder, folder / f"seed_{one['seed']}" / name) for folder in folders
+                  for name in HISTORIES]  # fmt: skip
+        there = [place for place in places if place[1].is_file()]
         if not there:
-            raise FileNotFoundError(f"{files[results]}: no such file; see --teacher-results")
-        history = pd.read_csv(files[there[0]])
-        found.append(one | {"experiment": there[0].name, "history": history})
+            raise FileNotFoundError(f"{places[0][1]}: no such file; see --teacher-results")
+        [(folder, file), *_] = there
+        found.append(one | {"folder": folder, "history": pd.read_csv(file)})
     return found
 
 
-def history_of(results: Path, one: dict[str, Any]) -> Path:
-    """Return where the history of a run lies."""
-    return results / one["model"] / f"seed_{one['seed']}" / "history.csv"
+def training_job(logs: Path, experiment: str, one: dict[str, Any]) -> tuple[str, Path]:
+    """Return the step that trained a run of `find_runs`, the last that did, and its times' file.
 
-
-def network_timings(logs: Path, one: dict[str, Any], images: int) -> list[dict[str, Any]]:
-    """Return the rows of read_timings of one network, `one` of `find_runs`.
-
-    A training that was cut off and went on has the time of all its epochs from its history, and no
-    CPU time, because Snakemake's times are those of the last attempt.
+    Where nothing is there, it is the one that should be.
     """
-    history, file = one["history"], Path(one["model"], f"seed_{one['seed']}.tsv")
-    folder = Path(one["experiment"])
-    name = {"model": one["model"], "seed": one["seed"]}
-    # The logs of a teacher may have no folder for the model, where there is only one.
-    places = [folder / file, folder / file.name] if one["role"] == "teacher" else [folder / file]
-    known = [(step, place) for place in places for step in TRAININGS
-             if (logs / step / place).is_file()]  # fmt: skip
-    step, place = known[0] if known else (TRAININGS[-1], places[0])
-    time = read_time(logs / step / place)
-    trained = float(history["seconds"].to_numpy().sum())
+    seed = f"seed_{one['seed']}.tsv"
+    own = Path(one["folder"].parent.name, one["folder"].name, seed)
+    places = [(step, logs / step / own) for step in TRAININGS]
+    if one["role"] == "student":
+        places.append((TOGETHER, logs / TOGETHER / experiment / seed))
+    there = [place for place in places if place[1].is_file()]
+    return max(there, key=lambda place: place[1].stat().st_mtime) if there else places[0]
+
+
+def training_time(step: str, file: Path, one: dict[str, Any], images: int) -> dict[str, Any]:
+    """Return the row of read_timings of a training.
+
+    One that was cut off and went on has the time of all its epochs from its history, and no CPU
+    time, because Snakemake's times are those of the last attempt.
+    """
+    time, trained = read_time(file), float(one["history"]["seconds"].to_numpy().sum())
     if trained > time["seconds"]:
         time |= {"seconds": trained, "cpu_seconds": math.nan}
-    speed = images * len(history) / trained if trained else math.nan
-    rows = [{"step": step} | name | time | {"images_per_second": speed}]
-    targets = logs / "tabulate_targets" / place
-    if one["role"] == "teacher" and targets.is_file():
-        rows.append({"step": "tabulate_targets"} | name | read_time(targets))
-    return rows + [{"step": step} | name | read_time(logs / step / folder / file) for step in STEPS]
+    if trained:
+        time["images_per_second"] = images * len(one["history"]) / trained
+    model = {} if step == TOGETHER else {"model": one["model"]}
+    return {"step": step} | model | {"seed": one["seed"]} | time
 
 
 def join_histories(runs: list[dict[str, Any]]) -> pd.DataFrame:
     """Return the histories of all runs, with model and seed."""
-    parts = []
-    for one in runs:
-        if len(one["history"]):
-            part = one["history"].copy()
-            part.insert(0, "model", one["model"])
-            part.insert(1, "seed", one["seed"])
-            parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+    parts = [
+        one["history"].assign(model=one["model"], seed=one["seed"])
+        for one in runs
+        if len(one["history"])
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    return table.reindex(columns=["model", "seed", *table.columns.drop(["model", "seed"])])
 
 
 def main(argv: list[str] | None = None) -> None:

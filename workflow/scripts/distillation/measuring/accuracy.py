@@ -29,11 +29,6 @@ def in_top_k(logits: Tensor, labels: Tensor, k: int) -> Tensor:
     return (best == labels[:, None]).any(dim=1)
 
 
-def top_k_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
-    """Return the fraction of images whose label is among the k largest logits."""
-    return in_top_k(logits, labels, k).double().mean().item()
-
-
 def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
     """Count images by label (rows) and prediction (columns), (K, K)."""
     classes = logits.shape[1]

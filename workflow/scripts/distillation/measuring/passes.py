@@ -19,7 +19,7 @@ from distillation.measuring.faithfulness import (
     grad_cam,
     order_cells,
 )
-from distillation.measuring.study import BEFORE, Key, Name, Study, take_maps
+from distillation.measuring.study import BEFORE, Key, Name, Study
 from distillation.measuring.subjects import Subject
 
 CONCENTRATION = {
@@ -59,7 +59,7 @@ def measure_test_images(study: Study) -> PoissonBootstrap[Name]:
         batch = order[start : start + settings.batch_size]
         following = order[(start + len(batch)) % len(order)]
         inputs = study.normalise(images[np.append(batch, following)])
-        taught = take_maps(study.teacher, inputs, settings.collapses) if study.teacher else {}
+        taught = study.maps(study.teacher, inputs, "teacher") if study.teacher else {}
         teacher = {key: vectors(maps) for key, maps in taught.items()}
         masks = find_objects(study, batch)
         sobel = attention.sobel_magnitude(images[batch].numpy())
@@ -69,7 +69,7 @@ def measure_test_images(study: Study) -> PoissonBootstrap[Name]:
             if subject.model is study.teacher:
                 found = {key: maps[:-1] for key, maps in taught.items()}
             else:
-                found = study.maps(subject, inputs[:-1])
+                found = study.maps(subject.model, inputs[:-1], subject.method)
             values: dict[Name, np.ndarray] = {}
             for key, maps in found.items():
                 side, own = maps.shape[1], vectors(maps)
@@ -161,7 +161,7 @@ def measure_artificial_images(study: Study) -> PoissonBootstrap[Name]:
         weights = sums.draw(len(inputs))
         for subject in study.subjects:
             values: dict[Name, np.ndarray] = {}
-            for key, maps in study.maps(subject, inputs).items():
+            for key, maps in study.maps(subject.model, inputs, subject.method).items():
                 values |= named(subject, key, measure_borders(maps, suffix))
             sums.add(values, weights)
 
@@ -225,7 +225,7 @@ def score_cells(
     side = cells_along(inputs.shape[2])
     control = Key(subject.stages, study.settings.collapses[0], BEFORE)
     by_gradient = attention.area_average(grad_cam(subject.model, inputs), side)
-    maps = study.maps(subject, inputs).items()
+    maps = study.maps(subject.model, inputs, subject.method).items()
     return (
         {(key, ""): attention.area_average(each, side) for key, each in maps if key.point == BEFORE}
         | {(control, suffix): score for suffix, score in seen.items()}

@@ -59,16 +59,9 @@ class Study:
         """Map images (N, S, S, C) to what the networks take, on their device."""
         return normalise(images.to(self.device), self.dataset.mean, self.dataset.std)
 
-    def maps(self, subject: Subject, images: Tensor) -> Maps:
-        """Return the maps of a network.
-
-        Raises:
-            FloatingPointError: a map isn't finite; the network is named.
-        """
-        try:
-            return take_maps(subject.model, images, self.settings.collapses)
-        except FloatingPointError as error:
-            raise FloatingPointError(f"{subject.method}: {error}") from None
+    def maps(self, model: Network, images: Tensor, method: str) -> Maps:
+        """Return the maps that the settings name, see `take_maps`."""
+        return take_maps(model, images, self.settings.collapses, method)
 
     def generator(self, what: str) -> np.random.Generator:
         """Return the source of one of the DRAWS."""
@@ -81,11 +74,11 @@ class Study:
 
 
 @torch.inference_mode()
-def take_maps(model: Network, images: Tensor, collapses: Sequence[Collapse]) -> Maps:
+def take_maps(model: Network, images: Tensor, collapses: Sequence[Collapse], method: str) -> Maps:
     """Return the maps of all stages, collapses and points, in float64.
 
     Raises:
-        FloatingPointError: a map isn't finite.
+        FloatingPointError: a map isn't finite; the network's method is named.
     """
     stages = model(images).stages
     maps = {}
@@ -94,6 +87,8 @@ def take_maps(model: Network, images: Tensor, collapses: Sequence[Collapse]) -> 
             for point, output in zip(POINTS, outputs, strict=True):
                 found = collapse_channels(output, collapse).cpu().numpy()
                 if not np.isfinite(found).all():
-                    raise FloatingPointError(f"maps of stage {place}, {collapse}, aren't finite")
+                    raise FloatingPointError(
+                        f"{method}: maps of stage {place}, {collapse}, aren't finite"
+                    )
                 maps[Key(place, collapse, point)] = found.astype(np.float64)
     return maps

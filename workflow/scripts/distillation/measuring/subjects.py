@@ -1,16 +1,14 @@
 """The networks whose attention is measured, and their untrained controls."""
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
 import torch
-from torch import nn
 
-from distillation.data.dataset import Dataset, normalise
+from distillation.data.dataset import Dataset
 from distillation.networks import (
     GammaInit,
     Network,
@@ -21,9 +19,7 @@ from distillation.networks import (
 from distillation.settings.base import NetworkSettings
 from distillation.settings.plugins import chosen
 from distillation.terms import Pair, pair_stages
-
-# Images by which the batch norm of a control is estimated at once, as in training.
-BATCH = 128
+from distillation.training.norms import estimate_norms
 
 
 @dataclass(frozen=True)
@@ -144,8 +140,7 @@ def untrained_network(
 ) -> Network:
     """Return the network that a run started from, in evaluation mode.
 
-    A fresh batch norm passes activations on as they are, which no network that runs on data does.
-    So its statistics are means over batches of random training images, at most `images` in all.
+    Its batch norm knows random training images, at most `images` in all.
 
     Args:
         network: family and settings, as a checkpoint has them.
@@ -160,16 +155,5 @@ def untrained_network(
     )
     initialise(model, start.gamma_init, torch.Generator().manual_seed(start.seed))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            # torch's notation for the mean over all batches.
-            module.momentum = None
-    size = len(dataset.train.labels)
-    order = torch.randperm(size, generator=torch.Generator().manual_seed(start.seed))[:images]
-    model.train()
-    with torch.no_grad():
-        # Of nearly the same size, since each counts the same.
-        for batch in order.tensor_split(math.ceil(len(order) / BATCH)):
-            seen = dataset.train.images[batch].to(device)
-            model(normalise(seen, dataset.mean, dataset.std))
-    return model.eval()
+    estimate_norms(model, dataset, start.seed, images)
+    return model

@@ -27,9 +27,7 @@ class Settings(MetricSettings):
         "about three times by how much runs of one method differ (0.3 points on CIFAR-10)"
     )
 
-    smallest_difference: float = Field(
-        1, gt=0, description="smallest difference of interest, in points"
-    )
+    smallest_difference: float = Field(1, gt=0, description="of interest, in points")
 
 
 def measure(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None) -> Tensor:  # noqa: ARG001

@@ -21,9 +21,7 @@ class Settings(MetricSettings):
         "about three times by how much runs of one method differ (0.005 nats on CIFAR-10)"
     )
 
-    smallest_difference: float = Field(
-        0.02, gt=0, description="smallest difference of interest, in nats"
-    )
+    smallest_difference: float = Field(0.02, gt=0, description="of interest, in nats")
 
 
 def measure(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> Tensor:  # noqa: ARG001

@@ -21,9 +21,7 @@ class Settings(MetricSettings):
         "published gaps below it don't survive another choice of epoch or protocol"
     )
 
-    smallest_difference: float = Field(
-        0.5, gt=0, description="smallest difference of interest, in points"
-    )
+    smallest_difference: float = Field(0.5, gt=0, description="of interest, in points")
 
 
 def measure(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None) -> Tensor:  # noqa: ARG001

@@ -21,9 +21,7 @@ class Settings(MetricSettings):
         "top-1 accuracy"
     )
 
-    smallest_difference: float = Field(
-        0.3, gt=0, description="smallest difference of interest, in points"
-    )
+    smallest_difference: float = Field(0.3, gt=0, description="of interest, in points")
 
 
 def measure(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None) -> Tensor:  # noqa: ARG001

@@ -99,6 +99,8 @@ def import_closure(file: Path, root: Path) -> set[Path]:
 
     Declarations are left out.
     """
+    # Most names are of packages elsewhere, for which the disk need not be asked.
+    own = {path.stem for path in root.iterdir()}
     found: set[Path] = set()
     waiting = [file]
     while waiting:
@@ -107,7 +109,8 @@ def import_closure(file: Path, root: Path) -> set[Path]:
             found.add(file)
             package = file.relative_to(root).parent.parts
             names = imported_names(file.read_bytes(), package)
-            waiting += [path for name in names for path in module_files(name, root)]
+            near = (name for name in names if name.partition(".")[0] in own)
+            waiting += [path for name in near for path in module_files(name, root)]
     return found
 
 

@@ -146,13 +146,14 @@ def format_table(results: Results) -> str:
         f"{labels[model]} {len(group[0].history) or 'trained elsewhere'}"
         for model, group in groups.items()
     )
+    trained = [run.training for run in runs if not run.history.empty]
     split = "Held-out training" if results.held_out else "Test"
     note = (
         f"Mean ± standard deviation over n seeds. Last epoch, never the best. Epochs: {epochs}. "
         f"{split} images: {runs[0].metrics['images']:,}. "
-        f"Trained on: {listed(run.training['hardware'] for run in runs)}. "
-        f"Precision {listed(run.training['engine']['precision'] for run in runs)}. "
-        f"torch {listed(run.training['packages']['torch'] for run in runs)}. "
+        f"Trained on: {listed(each['hardware'] for each in trained)}. "
+        f"Precision {listed(each['engine']['precision'] for each in trained)}. "
+        f"torch {listed(each['packages']['torch'] for each in trained)}. "
         f"Data sha256 {runs[0].training['data_sha256'][:12]}. "
         f"Commit {listed(commit(run.training) for run in runs)}."
     )

@@ -146,6 +146,8 @@ def made_from(study: Study) -> list[str]:
     hardware = dict.fromkeys(
         f"{one['hardware']}, {one['arguments']['threads']} thread(s), {one['engine']['precision']}"
         for one in runs
+        # What was trained elsewhere has no epochs.
+        if one["arguments"]["epochs"]
     )
     return [
         f"Data: {counts[0]} training and {counts[1]} {tested} images of {height} x {width} pixels, "

@@ -215,10 +215,15 @@ def flags(settings: dict[str, Any]) -> list[str]:
     return result
 
 
-def plugin_flags(flag: str, plugins_: dict[str, Settings]) -> list[str]:
-    """Turn plug-ins and their settings into flags as `add_plugin` reads them, sorted by name."""
+def plugin_flags(
+    flag: str, chosen: dict[str, Settings], in_order: bool = True
+) -> list[str]:
+    """Turn plug-ins and their settings into flags as `add_plugin` reads them.
+
+    They are sorted by name, unless their order is one of the choices.
+    """
     result = []
-    for name, settings in sorted(plugins_.items()):
+    for name, settings in sorted(chosen.items()) if in_order else chosen.items():
         pairs = [f"{key}={shown(value)}" for key, value in sorted(settings.plain().items())]
         result += [flag, name, *pairs]
     return result

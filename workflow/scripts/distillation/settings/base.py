@@ -19,7 +19,7 @@ LARGEST_SEED = 2**32 - 1
 # Bounds of pydantic's fields, in words.
 BOUNDS = {
     "ge": "from", "gt": "above", "le": "to", "lt": "below", "multiple_of": "in steps of",
-    "min_length": "of at least", "max_length": "of at most",
+    "min_length": "of length from", "max_length": "to",
 }  # fmt: skip
 NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 

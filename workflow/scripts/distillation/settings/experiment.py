@@ -4,7 +4,7 @@ The rules of the workflow ask it for all that they need to know; it runs without
 """
 
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -52,6 +52,12 @@ RESERVED = (
     "train_student", "evaluate", "extract_attention", "measure_attention", "compare_methods",
     "render_table", "render_figures", "render_claims",
 )  # fmt: skip
+
+
+# Once for each file in a run of the workflow, which asks for them with every job.
+script_digest, used_digest, shown_digest = map(
+    cache, (code_digest, plugin_digest, declaration_digest)
+)
 
 
 class Model(NamedTuple):
@@ -436,7 +442,7 @@ class Experiment:
         predictions = self.reference_file(model, seed) or None
         settings = {"batch_size": self.choices.evaluation.batch_size}
         rest = settings | self.machine | {"teacher_predictions": predictions}
-        return plugin_flags("--metric", dict(self.metrics)) + flags(rest)
+        return plugin_flags("--metric", dict(self.metrics), in_order=False) + flags(rest)
 
     def attention_flags(self) -> list[str]:
         """Return the flags of extracting maps."""
@@ -452,11 +458,21 @@ class Experiment:
         """List the models whose attention is measured with a seed."""
         return [model for model in self.models if model.seed == int(seed)]
 
+    def taught_by(self, seed: int) -> tuple[Model, list[str]] | None:
+        """Return the teacher that models of a seed are compared with, and these models.
+
+        Where methods have teachers of their own, it is the one that most are compared with.
+        """
+        found: dict[Model, list[str]] = {}
+        for model in self.measured(seed):
+            if teacher := self.reference(*model):
+                found.setdefault(teacher, []).append(model.name)
+        return max(found.items(), key=lambda each: len(each[1]), default=None)
+
     def measured_files(self, seed: int) -> list[str]:
-        """List the checkpoints that the measures of a seed need, with those of teachers."""
-        models = self.measured(seed)
-        teachers = [self.reference(*model) for model in models]
-        wanted = [*models, *(each for each in teachers if each)]
+        """List the checkpoints that the measures of a seed need, with that of the teacher."""
+        taught = self.taught_by(seed)
+        wanted = [*self.measured(seed), *([taught[0]] if taught else [])]
         return [*dict.fromkeys(self.checkpoint(*model) for model in wanted)]
 
     def measurement_flags(self, seed: int) -> list[str]:
@@ -464,8 +480,8 @@ class Experiment:
         result: list[str] = []
         for model in self.measured(seed):
             result += ["--network", model.name, str(model.seed), self.checkpoint(*model)]
-            if teacher := self.reference(*model):
-                result += ["--taught", model.name, self.checkpoint(*teacher)]
+        if taught := self.taught_by(seed):
+            result += ["--teacher", self.checkpoint(*taught[0]), "--taught", *taught[1]]
         settings = self.choices.attention_metrics.plain() | {"object_mask": self.object_mask}
         return result + flags(settings | self.machine)
 
@@ -569,8 +585,11 @@ class Experiment:
         result = flags(named | {"object_mask": self.object_mask} | self.choices.figures.plain())
         for model in dict.fromkeys(model.name for model in self.models):
             result += ["--label", model, self.label(model)]
-        below = self.choices.claims.below
-        return result + (["--claimed-below", *below] if below else [])
+        for model in self.teachers:
+            result += ["--teacher-model", model]
+        below = self.choices.claims.below or []
+        trained = below and {*below} <= {*students}
+        return result + (["--claimed-below", *below] if trained else [])
 
     def figure_flags(self) -> list[str]:
         """Return the flags of drawing figures."""
@@ -580,8 +599,8 @@ class Experiment:
 
     def code(self, script: str, plugins: Iterable[tuple[str, str]] = ()) -> str:
         """Return the digests of a script and of the plug-ins that its job uses."""
-        used = [f"{kind}.{name} {plugin_digest(kind, name)}" for kind, name in sorted({*plugins})]
-        return ", ".join([code_digest(SCRIPTS / f"{script}.py"), *used])
+        used = [f"{kind}.{name} {used_digest(kind, name)}" for kind, name in sorted({*plugins})]
+        return ", ".join([script_digest(SCRIPTS / f"{script}.py"), *used])
 
     def families(self, *models: str) -> list[tuple[str, str]]:
         """List the families of networks of some models, as plug-ins."""
@@ -609,8 +628,8 @@ class Experiment:
         """Return the digests of a report: script, and what terms and metrics declare."""
         terms = {name for method in self.choices.students for name in self.terms(method)}
         used = [("terms", name) for name in terms] + [("metrics", name) for name in self.metrics]
-        shown = [f"{kind}.{name} {declaration_digest(kind, name)}" for kind, name in sorted(used)]
-        return ", ".join([code_digest(SCRIPTS / f"{script}.py"), *shown])
+        shown = [f"{kind}.{name} {shown_digest(kind, name)}" for kind, name in sorted(used)]
+        return ", ".join([script_digest(SCRIPTS / f"{script}.py"), *shown])
 
 
 def load_experiments(content: Map) -> tuple[Config, dict[str, Experiment]]:

@@ -81,7 +81,6 @@ class Engine(Settings):
         return ("off", "on")[value] if isinstance(value, bool) else value
 
 
-
 class Run(Settings):
     """What one training has beside its protocol."""
 

@@ -34,6 +34,7 @@ from distillation.settings.plugins import declared
 from distillation.settings.training import Engine, Machine, Protocol, Run
 from distillation.terms import Pair
 from distillation.training.loop import Keeper, Learner, Row, fit
+from distillation.training.norms import estimate_norms
 from distillation.training.objective import Objective, needed_of_teacher
 from distillation.training.precision import Picked, pick
 from distillation.training.resume import find
@@ -241,6 +242,8 @@ class Training:
         time_is_up: Callable[[], bool],
     ) -> Learner:
         """Return what trains the network, where it stands."""
+        if not protocol.epochs:
+            estimate_norms(self.model, feed.dataset, self.provenance["seed"])
         step = Step(self.model, self.objective, feed, protocol, cast(Picked, self.picked))
         report = self.student.report
         keeper = Keeper(self.student.resume, self.identity, report, stop_asked, time_is_up)

@@ -1,0 +1,274 @@
+"""Experiments, as their config resolves: models, folders, pairs, flags and estimates."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from snakemake.utils import update_config
+
+from distillation.settings import estimates
+from distillation.settings.base import SettingsError
+from distillation.settings.estimates import Estimates
+from distillation.settings.experiment import RESERVED, Experiment, load_experiments
+from jobs import TINY
+from shell import ROOT
+
+Load = Callable[..., Experiment]
+
+
+@pytest.fixture
+def load() -> Load:
+    """Return a function that returns an experiment, the tiny one, under an overlay."""
+
+    def experiment(overlay: str = "{}", name: str = "tiny") -> Experiment:
+        config: dict[str, Any] = {}
+        for text in ((ROOT / "config.yaml").read_text(), (ROOT / TINY).read_text(), overlay):
+            update_config(config, yaml.safe_load(text))
+        return load_experiments(config)[1][name]
+
+    return experiment
+
+
+def of_tiny(settings: str) -> str:
+    """Return the overlay that gives the tiny experiment some settings."""
+    return f"experiments: {{tiny: {{{settings}}}}}"
+
+
+# Settings of the tiny experiment, and which models it has then.
+STUDENTS = ["baseline", "kd", "at_kd", "fading_at"]
+OWN = "kd: {teacher: {network: {wrn: {depth: 16, width: 1}}}}"
+MODELS = {
+    "": [("teacher", 0), *((method, seed) for method in STUDENTS for seed in (0, 1))],
+    "students: [kd], seeds: [3], teacher: {seed: 7}": [("teacher", 7), ("kd", 3)],
+    "students: [kd], seeds: [1, 3], teacher: {per_seed: true}": [
+        *(("teacher", 1), ("teacher", 3), ("kd", 1), ("kd", 3)),
+    ],
+    # Who asks for no teacher trains none.
+    "students: [baseline]": [("baseline", 0), ("baseline", 1)],
+    f"students: [kd], seeds: [0], methods: {{{OWN}}}": [("kd_teacher", 0), ("kd", 0)],
+    f"students: [at_kd, kd], seeds: [0], methods: {{{OWN}}}": [
+        *(("teacher", 0), ("kd_teacher", 0), ("at_kd", 0), ("kd", 0)),
+    ],
+}
+
+
+@pytest.mark.parametrize("settings", MODELS)
+def test_models(load: Load, settings: str) -> None:
+    """An experiment trains the teachers that its methods ask for, and methods with each seed."""
+    experiment = load(of_tiny(settings))
+    assert [tuple(model) for model in experiment.models] == MODELS[settings]
+    for name, seed in MODELS[settings]:
+        assert f"results/tiny/{name}/seed_{seed}/metrics.json" in experiment.artifacts()
+
+
+def test_artifacts(load: Load) -> None:
+    """Every file that is made is asked for: a failed rerun leaves nothing that looks finished."""
+    files = load().artifacts()
+    assert len(files) == len({*files})
+    for name in ("checkpoint.pt", "history.csv", "tensorboard", "predictions.npz", "attention.npz"):
+        assert f"results/tiny/fading_at/seed_1/{name}" in files
+    assert "results/tiny/teacher/seed_0/targets.npz" in files
+    assert {"results/tiny/attention/seed_0.csv", "results/tiny/attention/seed_1.json"} <= {*files}
+    assert {"results/data/tiny.npz", "results/tiny/claims", "results/tiny/table.md"} <= {*files}
+
+
+def test_student_flags(load: Load) -> None:
+    """A student's flags are sorted and hold network, terms, the whole protocol and its teacher."""
+    experiment = load(of_tiny("threads: 2"))
+    flags = experiment.student_flags("fading_at", 1)
+    text = " ".join(flags)
+    assert text.startswith("--network wrn depth=10 padding_mode=zeros width=1 ")
+    assert "--term at collapse=sum_absolute mode=paper " in text
+    assert "schedule=linear" in text
+    assert "--term labels " in text
+    teacher = "results/tiny/teacher/seed_0/checkpoint.pt"
+    assert flags[flags.index("--teacher") + 1] == teacher == experiment.teacher_file("at_kd", 1)
+    rest = text.partition("--batch-size")[2]
+    for flag in ("--seed 1", "--threads 2", "--learning-rate 0.05", "--no-flip", "--padding 1",
+                 "--resume resume/tiny/fading_at/seed_1.pt", "--precision float32"):  # fmt: skip
+        assert flag in rest
+    switches = [flag.replace("--no-", "--") for flag in re.findall(r"--[a-z-]+", text)]
+    machine = switches[switches.index("--batch-size") : switches.index("--term")]
+    assert machine == sorted(machine)
+
+
+def test_flags_of_other_keys(load: Load) -> None:
+    """The order of keys and 2.0 for 2 change no flag; each number that is changed does."""
+    before = load().student_flags("kd", 0)
+    assert load(of_tiny("training: {padding: 1.0, epochs: 2.0}")).student_flags("kd", 0) == before
+    swapped = load(of_tiny("training: {epochs: 64, batch_size: 2}")).student_flags("kd", 0)
+    assert sorted(swapped) == sorted(before)
+    assert swapped != before
+
+
+def test_teacher_of_targets(load: Load) -> None:
+    """A method with a table of targets learns from it, and from no checkpoint."""
+    experiment = load()
+    flags = experiment.student_flags("kd", 1)
+    table = "results/tiny/teacher/seed_0/targets.npz"
+    assert flags[flags.index("--teacher-targets") + 1] == table == experiment.teacher_file("kd", 1)
+    assert "--teacher" not in flags
+    assert experiment.teacher_file("baseline", 1) == []
+
+
+SWEEP = "sweep: {extends: tiny, title: Sweep, students: [kd], teacher: {from: tiny}"
+
+
+def test_teacher_of_another_experiment(load: Load) -> None:
+    """A teacher that another experiment trains is taken from there, and measured here."""
+    experiment = load(
+        f"experiments: {{{SWEEP}, seeds: [1], methods: {{kd: {{targets: online}}}}}}}}", "sweep"
+    )
+    taken = "results/tiny/teacher/seed_0/checkpoint.pt"
+    assert experiment.teacher_file("kd", 1) == experiment.checkpoint("teacher", 0) == taken
+    assert "results/sweep/teacher/seed_0/metrics.json" in experiment.artifacts()
+    assert "results/sweep/teacher/seed_0/checkpoint.pt" not in experiment.artifacts()
+
+
+# What doesn't fit: the overlay, and what the line names.
+UNFIT = {
+    f"experiments: {{{SWEEP}, data: digits}}}}": ["from", "tiny", "digits"],
+    f"experiments: {{tiny: {{teacher: {{per_seed: true}}}}, {SWEEP}, seeds: [0, 2]}}}}": [
+        "lacks 2"
+    ],
+    "experiments: {sweep: {extends: tiny, teacher: {from: nowhere}}}": ["'nowhere'", "digits"],
+    f"experiments: {{tiny: {{students: [baseline]}}, {SWEEP}}}}}": ["tiny trains no teacher"],
+}
+
+
+@pytest.mark.parametrize("overlay", UNFIT)
+def test_teacher_that_does_not_fit(load: Load, overlay: str) -> None:
+    """A teacher of another experiment is refused that has other data or seeds, or isn't there."""
+    with pytest.raises(SettingsError) as refused:
+        load(overlay)
+    for fragment in UNFIT[overlay]:
+        assert fragment in str(refused.value)
+
+
+def test_brought_teacher(load: Load, tmp_path: Path) -> None:
+    """A teacher that is brought is imported under another name, and stale when its content is."""
+    file = tmp_path / "weights.pt"
+    file.write_bytes(b"one")
+    experiment = load(
+        of_tiny(f"teacher: {{checkpoint: {file}, network: {{wrn: null, resnet: {{depth: 8}}}}}}")
+    )
+    imported = "results/tiny/teacher/seed_0/imported_checkpoint.pt"
+    assert experiment.teacher_file("at_kd", 0) == imported
+    assert imported in experiment.artifacts()
+    flags = experiment.import_flags("teacher")
+    assert flags[:3] == ["--network", "resnet", "depth=8"]
+    assert flags[flags.index("--source") + 1] == str(file)
+    before = experiment.import_source("teacher")
+    file.write_bytes(b"two")
+    assert experiment.import_source("teacher") != before
+
+
+def test_naming_replaces(load: Load) -> None:
+    """A network, `from` or a checkpoint takes the place of what was inherited, whole."""
+    # As `extends` and methods merge; Snakemake itself merges overlays key by key.
+    overlay = (
+        "experiments: {other: {extends: tiny, student: {network: {resnet: {depth: 14}}}, "
+        "teacher: {checkpoint: there.pt}, methods: {kd: {labels: null, kd: {weight: 1}}}}}"
+    )
+    experiment = load(overlay, "other")
+    assert experiment.student.settings.title == "resnet14"
+    assert experiment.teacher_network("teacher") is None
+    assert experiment.terms("kd")["kd"].weight == 1
+    assert experiment.terms("kd")["labels"].weight == 1
+
+
+def test_pairs(load: Load) -> None:
+    """Each method is compared with the baseline, and pairs of one's own with what is trained."""
+    assert load().pairs() == [
+        *(["kd", "baseline"], ["at_kd", "baseline"], ["fading_at", "baseline"], ["at_kd", "kd"]),
+    ]
+    assert load(of_tiny("students: [kd, at_kd]")).pairs() == [["at_kd", "kd"]]
+    assert load(of_tiny("students: [kd]")).pairs() == []
+
+
+def test_labels(load: Load) -> None:
+    """A model is called as its method says, or by the method's name."""
+    experiment = load(of_tiny(f"students: [baseline, kd, fading_at], methods: {{{OWN}}}"))
+    names = ["teacher", "baseline", "kd", "fading_at", "kd_teacher"]
+    assert [experiment.label(name) for name in names] == [
+        *("Teacher", "Baseline", "KD", "fading_at", "Teacher of KD"),
+    ]
+
+
+def test_attention_flags(load: Load) -> None:
+    """One job measures all networks of a seed beside the teacher that most learn from."""
+    flags = load().measurement_flags(1)
+    assert flags.count("--network") == len(STUDENTS)
+    assert flags[flags.index("--teacher") + 1] == "results/tiny/teacher/seed_0/checkpoint.pt"
+    assert flags[flags.index("--object-mask") + 1] == "stored"
+    assert "results/tiny/teacher/seed_0/checkpoint.pt" in load().measured_files(1)
+
+
+def test_metrics_are_chosen(load: Load) -> None:
+    """The metrics of the config are measured, with settings, and the compared one is among them."""
+    flags = load(of_tiny("evaluation: {metrics: {top1_accuracy: {smallest_difference: 2}}}"))
+    text = " ".join(flags.evaluation_flags("kd", 0))
+    assert "--metric top1_accuracy smallest_difference=2" in text
+    assert "--teacher-predictions results/tiny/teacher/seed_0/predictions.npz" in text
+    with pytest.raises(SettingsError, match=r"comparison\.metric"):
+        load(of_tiny("comparison: {metric: top5}"))
+
+
+def test_no_experiment_has_the_name_of_a_rule() -> None:
+    """Every rule's name is refused for an experiment, since both are targets by their names."""
+    files = (ROOT / "workflow/rules").glob("*.smk")
+    rules = {name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.M)}
+    assert len(rules) > 5
+    assert rules < {*RESERVED}
+
+
+# Digits of what a network costs, in place of torch's.
+COST = {"multiply_accumulates": 10**9, "written": 10**6}
+
+
+@pytest.fixture
+def costly(monkeypatch: pytest.MonkeyPatch, load: Load) -> Callable[..., Estimates]:
+    """Return a function that returns the estimates of the tiny experiment under an overlay."""
+
+    def cost(network: Any, *_: int) -> dict[str, int]:
+        return {name: value * network.settings.depth for name, value in COST.items()}
+
+    monkeypatch.setattr(estimates, "cost", cost)
+    return lambda settings="", **data: Estimates(load(yaml.safe_dump(
+        yaml.safe_load(of_tiny(settings)) | ({"data": data} if data else {})
+    )))  # fmt: skip
+
+
+def test_estimates_follow_the_config(costly: Callable[..., Estimates]) -> None:
+    """Minutes follow epochs, networks and teachers; megabytes batches and networks."""
+    base, start = costly(), estimates.START_MINUTES
+    epochs = costly("training: {epochs: 2000}"), costly("training: {epochs: 4000}")
+    few, many = (each.training_minutes("baseline") - start for each in epochs)
+    assert many / few == pytest.approx(2, rel=0.01)
+    deep = costly("student: {network: {wrn: {depth: 40}}}, training: {batch_size: 1024}")
+    assert deep.training_minutes("baseline") > base.training_minutes("baseline")
+    assert deep.training_megabytes("baseline") > base.training_megabytes("baseline")
+    # A teacher that runs beside takes time; one whose logits are tabulated doesn't.
+    assert base.training_minutes("at_kd") > base.training_minutes("kd")
+    assert costly("threads: 4").training_minutes("teacher") < base.training_minutes("teacher")
+    more = costly("attention_metrics: {steps: 64}")
+    assert more.measurement_minutes(0) > base.measurement_minutes(0)
+    assert costly("device: cuda").megabytes() > base.megabytes()
+
+
+def test_estimates_follow_the_held_out_images(costly: Callable[..., Estimates]) -> None:
+    """Images that are held out aren't trained on, but tested."""
+    few, many = (
+        costly("data: large, training: {epochs: 90}", large={
+            "format": "cifar10", "validation_fraction": fraction, "validation_seed": 0,
+        })
+        for fraction in (0.1, 0.9)
+    )  # fmt: skip
+    start = estimates.START_MINUTES
+    minutes = [each.evaluation_minutes("kd") - start for each in (few, many)]
+    assert minutes[1] / minutes[0] == pytest.approx(9, rel=0.2)
+    minutes = [each.training_minutes("baseline") - start for each in (few, many)]
+    assert minutes[1] / minutes[0] == pytest.approx((3 + 9) / (3 * 9 + 1), rel=0.05)
