@@ -10,8 +10,8 @@ TINY = "tests/tiny.yaml"
 MORE = "more.yaml"
 METHODS = ["baseline", "kd", "at_kd", "fading_at"]
 SEEDS = [0, 1]
-# An experiment on a folder of images, with other networks and terms, and one that takes its teacher
-# from the tiny one, while one of its methods has a teacher of its own.
+# An experiment on a folder of images, with other networks and terms, whose students are trained in one
+# job, and one that takes the tiny one's teacher, while one of its methods has a teacher of its own.
 OVERLAY = """\
 run: [tiny, pictures, sweep]
 data:
@@ -29,6 +29,7 @@ experiments:
     teacher: {network: {resnet: {depth: 8}}}
     student: {network: {resnet: {depth: 8}}}
     students: [at, hint]
+    together: true
   sweep:
     {extends: tiny, title: Sweep, seeds: [1], teacher: {from: tiny}, students: [at, twin]}
 """
@@ -73,7 +74,10 @@ MODELS = [("teacher", 0), *((method, seed) for method in METHODS for seed in SEE
 # The method kd of the tiny experiment learns from a table.
 TABLE = Job("tabulate_targets", "tiny", "teacher", 0)
 ALL_TINY = whole("tiny", MODELS) | {TABLE}
-ALL_PICTURES = whole("pictures", [("teacher", 0), ("at", 0), ("hint", 0)])
+# Those of the pictures are trained together.
+TOGETHER = Job("train_students", "pictures", seed=0)
+ALL_PICTURES = whole("pictures", [("teacher", 0), ("at", 0), ("hint", 0)]) | {TOGETHER}
+ALL_PICTURES -= {Job("train_student", "pictures", method, 0) for method in ("at", "hint")}
 # The teacher of the tiny experiment is trained there, and measured here as well.
 ALL_SWEEP = whole("sweep", [("twin_teacher", 1), ("at", 1), ("twin", 1)]) | (
     (of_model("sweep", "teacher", 0) | measure_of("sweep", 0))
@@ -101,8 +105,10 @@ def planned(snakemake: Snakemake, folder: Path, *arguments: str) -> set[Job]:
         if line := re.search(r"^    wildcards: (.*)$", block, re.MULTILINE):
             wildcards = dict(pair.split("=") for pair in line[1].split(", "))
             models = [wildcards[key] for key in ("model", "method", "teacher") if key in wildcards]
-            experiment = wildcards.get("experiment") or wildcards["data"]
+            # Students that are trained together have a rule for each experiment.
+            own = rule.removeprefix("train_students_") if "students_" in rule else ""
+            experiment = own or wildcards.get("experiment") or wildcards["data"]
             seed = int(wildcards.get("seed", 0))
-            found.add(Job(rule, experiment, *(models or [""]), seed))
+            found.add(Job("train_students" if own else rule, experiment, *(models or [""]), seed))
     assert bool(found) != ("Nothing to be done" in done.stdout)
     return found

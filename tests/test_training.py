@@ -22,7 +22,7 @@ from distillation.data.dataset import (
     normalise,
 )
 from distillation.measuring.accuracy import predict, top_k_accuracy
-from distillation.networks import Network, Outputs
+from distillation.networks import Network, Outputs, Shape
 from distillation.settings.training import Protocol
 from distillation.terms import Pair
 from distillation.terms.at import attention_transfer
@@ -178,8 +178,6 @@ def test_objective_adds_weighted_terms_in_one_order() -> None:
 
 def stage_pair(shapes: list[list[tuple[int, int, int]]]) -> Pair:
     """Return what terms know of two networks."""
-    from distillation.networks import Shape
-
     student, teacher = ([Shape(*shape) for shape in stages] for stages in shapes)
     return Pair(student, teacher)
 
@@ -264,7 +262,7 @@ def test_momentum_is_forgotten_only_where_asked(digits: Dataset) -> None:
 
 @pytest.mark.parametrize("schedule", ["step", "one_cycle", "cosine"])
 def test_history_tells_what_an_epoch_had(digits: Dataset, schedule: str) -> None:
-    """A row has the rate of its last step, and each term with its parts and weight, which add up."""
+    """A row has the rate of its last step, and the terms, their parts and weights, which add up."""
     protocol = changed(schedule=schedule)
     _, history = train(digits, ALL, protocol)
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
@@ -543,7 +541,7 @@ def test_state_that_cannot_be_used_is_set_aside(
 def test_loss_that_is_not_finite_names_epoch_and_step(digits: Dataset, tmp_path: Path) -> None:
     """A NaN stops the run with its epoch and step and what may help; the state before is kept."""
     model = at_training_step(STEPS + 3, lambda images: (images * math.nan,))
-    with pytest.raises(FloatingPointError, match="loss is nan in epoch 2, step 3;.*weight of kd"):
+    with pytest.raises(FloatingPointError, match=r"loss is nan in epoch 2, step 3;.*weight of kd"):
         train(digits, KD, model=model, resume=tmp_path / "resume.pt")
     assert len(torch.load(tmp_path / "resume.pt")["history"]) == 1
 

@@ -217,7 +217,7 @@ def one_plugin(kind: Any, value: Any, where: str) -> dict[str, Settings]:
     found = chosen(kind, value, where)
     if len(found) != 1:
         hint = (
-            f"; where files are merged, take one away: {{{next(iter(found))}: null}}"
+            f"; where files are merged, take one away: {{{[*found][-1]}: null}}"
             if found
             else ""
         )

@@ -126,8 +126,9 @@ class Experiment:
         # Everything that may be wrong is looked at, whether a rule asks for it or not.
         self.student = self.network(self.choices.student.network, "student.network")
         for method in self.choices.methods:
-            self.training(method)
             self.check_targets(method)
+        for method in self.choices.students:
+            self.training(method)
         for taught in self.teachers.values():
             self.check_teacher(taught)
 
