@@ -88,7 +88,7 @@ rule tabulate_targets:
         runtime=lambda w, attempt: attempt * estimate(w).targets_minutes(w.teacher),
         gpu=gpus,
     params:
-        flags=lambda w: experiment(w).targets_flags(),
+        flags=lambda w: experiment(w).targets_flags(w.teacher, w.seed),
         code=lambda w: experiment(w).code("tabulate_targets", experiment(w).families(w.teacher)),
     shell:
         "python workflow/scripts/tabulate_targets.py"

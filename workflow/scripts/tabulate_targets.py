@@ -12,6 +12,8 @@ Example:
 
 import argparse
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from distillation.device import describe_device, prepare_device
 from distillation.networks import Network
 from distillation.record.checkpoint import load_teacher
 from distillation.record.files import replacing
-from distillation.record.provenance import PACKAGES, describe_step
+from distillation.record.provenance import PACKAGES, describe_step, fingerprint
 from distillation.settings.arguments import Parser, add_flags, run
 from distillation.settings.training import Engine, Machine, Protocol
 from distillation.training.precision import Picked, pick
@@ -44,36 +46,74 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flag("--data", type=Path, required=True, help="prepared data, .npz")
     flag("--checkpoint", type=Path, required=True, help="the teacher, .pt")
     flag("--targets", type=Path, required=True, help="output, .npz")
+    flag("--resume", type=Path, help="folder of the views that are done; removed at the end")
     add_flags(parser, Protocol, "padding", "flip", "batch_size")
     add_flags(parser, Machine)
     add_flags(parser, Engine, "precision")
     return parser.parse_args(argv)
 
 
-def tabulate(
-    teacher: Network, dataset: Dataset, padding: int, flip: bool, batch_size: int, picked: Picked
+def tabulate_view(
+    teacher: Network, dataset: Dataset, padding: int, view: int, batch_size: int, picked: Picked
 ) -> Tensor:
-    """Return the teacher's logits (N, V, K) of all views, in float16, numbered by view_number."""
-    images = dataset.train.images
-    side = 2 * padding + 1
-    table = torch.empty(
-        len(images), count_views(padding, flip), len(dataset.class_names), dtype=torch.float16
-    )
-    for view in range(table.shape[1]):
-        mirrored, place = divmod(view, side**2)
-        offset = torch.tensor([divmod(place, side)], device=images.device)
-        flipped = torch.tensor([bool(mirrored)], device=images.device)
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            seen = augment(batch, padding, offset.expand(len(batch), 2), flipped.expand(len(batch)))
-            inputs = normalise(seen, dataset.mean, dataset.std)
-            with torch.inference_mode(), picked.autocast(images.device):
-                logits = teacher(inputs).logits
-            table[start : start + batch_size, view] = logits.half().cpu()
-        if not table[:, view].isfinite().all():
-            raise FloatingPointError(f"a logit of view {view + 1} is not finite in float16")
-        print(f"view {view + 1} of {table.shape[1]}", flush=True)
-    return table
+    """Return the teacher's logits (N, K) of a view of all images, in float16.
+
+    Raises:
+        FloatingPointError: one isn't finite.
+    """
+    images, side = dataset.train.images, 2 * padding + 1
+    mirrored, place = divmod(view, side**2)
+    offset = torch.tensor([divmod(place, side)], device=images.device)
+    flipped = torch.tensor([bool(mirrored)], device=images.device)
+    logits = []
+    for batch in images.split(batch_size):
+        seen = augment(batch, padding, offset.expand(len(batch), 2), flipped.expand(len(batch)))
+        inputs = normalise(seen, dataset.mean, dataset.std)
+        with torch.inference_mode(), picked.autocast(images.device):
+            logits.append(teacher(inputs).logits.half().cpu())
+    found = torch.cat(logits)
+    if not found.isfinite().all():
+        raise FloatingPointError(f"a logit of view {view + 1} is not finite in float16")
+    return found
+
+
+def tabulate(views: int, ask: Callable[[int], Tensor], kept: Path | None) -> np.ndarray:
+    """Return the logits (N, V, K) of all views, numbered by view_number.
+
+    Args:
+        views: V.
+        ask: gives the logits (N, K) of a view.
+        kept: folder in which each view is kept as soon as it is known, and found by a later run.
+    """
+    found = []
+    for view in range(views):
+        file = kept and kept / f"{view}.npy"
+        if file and file.is_file():
+            found.append(np.load(file))
+            continue
+        found.append(ask(view).numpy())
+        if file:
+            with replacing(file) as temporary:
+                np.save(temporary, found[-1])
+        print(f"view {view + 1} of {views}", flush=True)
+    return np.stack(found, axis=1)
+
+
+def pick_once(
+    arguments: argparse.Namespace, teacher: Network, data: Dataset, kept: Path | None
+) -> tuple[Picked, str]:
+    """Return the precision that the teacher runs in, and why: that of a run that goes on."""
+    file = kept and kept / "picked.json"
+    if file and file.is_file():
+        picked = Picked(**json.loads(file.read_text()))
+        return picked, f"{picked.words}, going on"
+    batch = normalise(data.train.images[: arguments.batch_size], data.mean, data.std)
+    asked = Engine(precision=arguments.precision, compile="off", graph="off")
+    picked, chosen = pick(asked, teacher, batch, 0)
+    if file:
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps(asdict(picked)))
+    return picked, chosen
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -84,29 +124,34 @@ def main(argv: list[str] | None = None) -> None:
     check_padding(arguments.padding, dataset)
     teacher, content = load_teacher(arguments.checkpoint, dataset, device)
     data = dataset.to(device)
-    batch = normalise(data.train.images[: arguments.batch_size], data.mean, data.std)
-    asked = Engine(precision=arguments.precision, compile="off", graph="off")
-    picked, chosen = pick(asked, teacher, batch, 0)
-    images, views = len(dataset.train.labels), count_views(arguments.padding, arguments.flip)
-    classes = len(dataset.class_names)
-    print(
-        f"{arguments.targets}: {views:,} views of {images:,} images, {views * images:,} passes of "
-        f"the teacher, {2 * views * images * classes / 1e6:,.1f} MB, {chosen}",
-        flush=True,
-    )
     [family] = content["network"]
     step = describe_step(
         arguments, PACKAGES, [("networks", family)], data_sha256=dataset.sha256,
-        **describe_device(device),
-    ) | {"engine": asdict(picked), "teacher": content["provenance"]}  # fmt: skip
-    logits = tabulate(
-        teacher, data, arguments.padding, arguments.flip, arguments.batch_size, picked
+        teacher=content["provenance"], **describe_device(device),
+    )  # fmt: skip
+    kept = arguments.resume and arguments.resume / fingerprint(step)[:16]
+    picked, chosen = pick_once(arguments, teacher, data, kept)
+    step["engine"] = asdict(picked)
+    images, views = len(dataset.train.labels), count_views(arguments.padding, arguments.flip)
+    size = 2 * views * images * len(dataset.class_names) / 1e6
+    print(
+        f"{arguments.targets}: {views:,} views of {images:,} images, {views * images:,} passes of "
+        f"the teacher, {size:,.1f} MB, {chosen}",
+        flush=True,
     )
+
+    def ask(view: int) -> Tensor:
+        size = arguments.batch_size
+        return tabulate_view(teacher, data, arguments.padding, view, size, picked)
+
+    logits = tabulate(views, ask, kept)
     with replacing(arguments.targets) as targets:
         np.savez(
-            targets, allow_pickle=False, logits=logits.numpy(), padding=arguments.padding,
+            targets, allow_pickle=False, logits=logits, padding=arguments.padding,
             flip=arguments.flip, provenance=json.dumps(step),
         )  # fmt: skip
+    if arguments.resume:
+        shutil.rmtree(arguments.resume, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def prepare_device(name: str, threads: int) -> torch.device:
         # this call loads torch's compiler, which takes longer than evaluating a small network.
         torch.use_deterministic_algorithms(True)
         # Else each new tensor would be filled with NaN first, for code that reads what it must not.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         # By default cuDNN's convolutions round float32 to TensorFloat-32, of 10 bits.
         torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)

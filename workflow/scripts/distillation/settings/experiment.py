@@ -432,11 +432,12 @@ class Experiment:
         """Return the digest of what a brought teacher is made from."""
         return source_digest(Path(str(self.teachers[name].teacher.checkpoint)))
 
-    def targets_flags(self) -> list[str]:
+    def targets_flags(self, teacher: str, seed: int) -> list[str]:
         """Return the students' augmentation, and how the teacher runs."""
         training = self.training(self.choices.students[0])
         named = {key: getattr(training, key) for key in ("padding", "flip", "batch_size")}
-        return flags(named | {"precision": self.choices.precision} | self.machine)
+        state = {"resume": f"resume/{self.name}/{teacher}/seed_{seed}_targets"}
+        return flags(named | {"precision": self.choices.precision} | self.machine | state)
 
     def evaluation_flags(self, model: str, seed: int) -> list[str]:
         """Return the flags of evaluating a model."""
