@@ -10,8 +10,8 @@ TINY = "tests/tiny.yaml"
 MORE = "more.yaml"
 METHODS = ["baseline", "kd", "at_kd", "fading_at"]
 SEEDS = [0, 1]
-# An experiment on a folder of images, with other networks and terms, that trains its students in one
-# job; and one that takes the tiny one's teacher, while one of its methods has a teacher of its own.
+# An experiment on a folder of images, with other networks and terms, that trains its students in
+# one job; and one that takes the tiny one's teacher, one of whose methods has a teacher of its own.
 OVERLAY = """\
 run: [tiny, pictures, sweep]
 data:

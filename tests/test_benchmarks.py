@@ -1,4 +1,4 @@
-"""The benchmark runs, and what it says is what it wrote."""
+"""The benchmarks run, and what they say is what they wrote."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ def test_training_step(tmp_path: Path) -> None:
     assert f"| {ratio:.2f} ({ratio:.2f} to {ratio:.2f}) |" in said
     assert f"| {arm['images_per_second']:,.0f} |" in said
     assert ratio == pytest.approx(arm["images_per_second"] / arm["textbook_images_per_second"])
-    assert content["machine"]["engine"] == "float32, not compiled"
+    assert content["machine"]["engine"] == "float32"
     assert content["peak_memory_bytes"] > 1e8
     shares = arm["time_by_kind"]
     assert sum(shares.values()) == pytest.approx(1)
@@ -31,3 +31,17 @@ def test_training_step(tmp_path: Path) -> None:
     assert 0 < shares["batch norm"] < 0.5
     assert 0 < shares["ReLU"] < 0.5
     assert f"| {shares['convolution']:.0%} | {shares['batch norm']:.0%} |" in said
+
+
+def test_gpu_check(tmp_path: Path) -> None:
+    """In small and on a CPU the check of a card finds the same bits and an answer for all parts."""
+    run_in_shell(
+        tmp_path,
+        f"{sys.executable} {ROOT}/benchmarks/gpu_check.py --device cpu --small --json check.json",
+    )
+    content = json.loads((tmp_path / "check.json").read_text())
+    assert set(content) == {"machine", "picked", "same_bits", "evaluation", "speed"}
+    assert len(content["same_bits"]) == 6
+    assert all(part["same"] for part in content["same_bits"].values())
+    assert len(content["speed"]) == 5
+    assert all(part["images_per_second"] > 0 for part in content["speed"].values())

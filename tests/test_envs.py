@@ -26,8 +26,10 @@ DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 HIDDEN = {"torch.utils.tensorboard.writer": "tensorboard"}
 
 
-# Scripts that users run, and no rule.
-BY_HAND = {"export_model", "publish_results", "render_results"}
+# Scripts that users or the Snakefile run, and no rule.
+BY_HAND = {
+    "describe_network", "describe_settings", "export_model", "publish_results", "render_results",
+}  # fmt: skip
 
 
 def locked(lock: str = LOCK) -> dict[str, set[str]]:
@@ -49,7 +51,7 @@ def rules() -> dict[str, tuple[Path, Path]]:
     """Return the script and the conda file of each rule."""
     found = {}
     for file in sorted((ROOT / "workflow/rules").glob("*.smk")):
-        for block in re.split(r"^rule ", file.read_text(), flags=re.MULTILINE)[1:]:
+        for block in re.split(r"^ *rule ", file.read_text(), flags=re.MULTILINE)[1:]:
             name = block.partition(":")[0]
             (script,) = re.findall(r'"python (workflow/scripts/\w+\.py)"', block)
             (environment,) = re.findall(r'conda:\s+"([^"]+)"', block)
@@ -61,8 +63,15 @@ RULES = rules()
 
 
 def needed(script: Path) -> set[str]:
-    """Return the packages that a script imports, itself or through the library."""
-    closure = import_closure(script, SCRIPTS)
+    """Return the packages that a script imports, itself or through library and plug-ins.
+
+    Reports know of plug-ins no more than what they declare.
+    """
+    closure = {*import_closure(script, SCRIPTS)}
+    if not any("reporting" in file.parts for file in closure):
+        for kind in ("formats", "metrics", "networks", "terms"):
+            for file in (SCRIPTS / "distillation" / kind).glob("*.py"):
+                closure |= {*import_closure(file, SCRIPTS)}
     names = {
         name
         for file in closure
@@ -72,7 +81,7 @@ def needed(script: Path) -> set[str]:
     own = {path.stem for path in SCRIPTS.iterdir()}
     packages = {DISTRIBUTIONS.get(top, top) for top in tops - own}
     packages |= {HIDDEN[name] for name in names & HIDDEN.keys()}
-    if "distillation.provenance.PACKAGES" in names:
+    if "distillation.record.provenance.PACKAGES" in names:
         # Their versions are written into the result.
         packages |= set(PACKAGES)
     return packages

@@ -204,7 +204,7 @@ def test_published_has_every_job(published: Path) -> None:
     assert counts["train_student"] == len(NETWORKS) - 1
     assert {counts[step] for step in publish_results.STEPS} == {len(NETWORKS)}
     assert {counts[step] for step in ("measure_attention", *publish_results.LAST_STEPS)} == {1}
-    assert jobs["seconds"].min() > 0
+    assert set(jobs["seconds"] > 0) == {True}
     assert jobs["images_per_second"].notna().tolist() == [
         step.startswith("train_") for step in jobs["step"]
     ]

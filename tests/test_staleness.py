@@ -173,13 +173,13 @@ AT_STUDENTS = (
     | follow("pictures", "at", "hint") | {TOGETHER}
     | follow("sweep", "at")
 )  # fmt: skip
-KD_STUDENTS = follow("tiny", "kd", "at_kd") - {TABLE} | follow("sweep", "twin")
-# Of the sweep, which takes the tiny one's teacher, a new one trains its student and measures it.
-NEW_TEACHER = (
-    ALL_TINY - {job for job in ALL_TINY if job.model == "baseline" and job.rule != "evaluate"}
-) | (
-    follow("sweep", "at", "teacher")
-)  # fmt: skip
+KD_STUDENTS = follow("tiny", "kd", "at_kd") | follow("sweep", "twin")
+# A baseline isn't trained anew for another teacher, but compared with it.
+NEW_TEACHER = {
+    job
+    for job in ALL
+    if not (job.model == "baseline" and job.rule in ("train_student", "extract_attention"))
+}
 CHANGED_FORWARD = replace(AT, "def forward", "NEW = 1\n\n    def forward")
 
 EDITS = {
@@ -191,11 +191,11 @@ EDITS = {
         follow("tiny", "at_kd"), "defaults: {methods: {at_kd: {hint: {}}}}"
     ),
     "targets of kd": Edit(
-        follow("tiny", "kd") - {TABLE}, "experiments: {tiny: {methods: {kd: {targets: online}}}}"
+        follow("tiny", "kd"), "experiments: {tiny: {methods: {kd: {targets: online}}}}"
     ),
     "a training of fading_at's own": Edit(
         follow("tiny", "fading_at"),
-        "defaults: {methods: {fading_at: {training: {nesterov: true}}}}",
+        "experiments: {tiny: {methods: {fading_at: {training: {nesterov: true}}}}}",
     ),
     "a method added": Edit(
         of_new_method("soft"),
@@ -209,7 +209,7 @@ EDITS = {
         (report_of("tiny") | measure_of("tiny", 2)).union(
             *(of_model("tiny", method, 2) for method in METHODS)
         ),
-        "experiments: {tiny: {seeds: [0, 1, 2]}, sweep: {seeds: [1]}}",
+        "experiments: {tiny: {seeds: [0, 1, 2]}}",
     ),
     "a seed removed": Edit(
         report_of("tiny") | measure_of("tiny", 0), "experiments: {tiny: {seeds: [1]}}"
@@ -220,13 +220,10 @@ EDITS = {
         NEW_TEACHER, "experiments: {tiny: {teacher: {training: {learning_rate: 0.05}}}}"
     ),
     "network of the students": Edit(
-        follow("tiny", *METHODS),
-        "experiments: {tiny: {student: {network: {wrn: {width: 2}}}}, "
-        "pictures: {student: {network: {wrn: null}}}, sweep: {student: {network: {wrn: {width: 1}}}}}",
+        follow("tiny", *METHODS) | follow("sweep", "at", "twin"),
+        "experiments: {tiny: {student: {network: {wrn: {width: 2}}}}}",
     ),
-    "two values swapped": Edit(
-        ALL - ALL_SWEEP, "experiments: {tiny: {training: {epochs: 64, batch_size: 2}}}"
-    ),
+    "two values swapped": Edit(ALL, "experiments: {tiny: {training: {epochs: 64, batch_size: 2}}}"),
     "a value of the defaults": Edit(ALL, "defaults: {training: {weight_decay: 1.0e-4}}"),
     "data of the digits": Edit(
         ALL_TINY | ALL_SWEEP | prepare("tiny"), "data: {tiny: {clutter_pieces: 2}}"
@@ -316,10 +313,7 @@ EDITS = {
     # Code: the steps that use it, and what follows.
     "code of at": Edit(AT_STUDENTS, change=CHANGED_FORWARD),
     "code of at, with an old time": Edit(AT_STUDENTS, change=long_ago(AT, CHANGED_FORWARD)),
-    "code of kd": Edit(
-        KD_STUDENTS | {job for job in ALL_TINY if job.model == "kd" and job != TABLE},
-        change=append(f"{LIBRARY}/terms/kd.py", "\nNEW = 1\n"),
-    ),
+    "code of kd": Edit(KD_STUDENTS, change=append(f"{LIBRARY}/terms/kd.py", "\nNEW = 1\n")),
     "code of resnet": Edit(
         ALL_PICTURES, change=append(f"{LIBRARY}/networks/resnet.py", "\nNEW = 1\n")
     ),

@@ -8,24 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from distillation.data.dataset import Dataset, count_views, epoch_generator, training_batches
-from distillation.networks.wrn import WideResNet, initialise
-from distillation.training.loop import Protocol, Weights, fit
-from distillation.training.precision import PLAIN, Networks
+from distillation.data.dataset import Dataset, count_views
+from distillation.networks import Network
+from distillation.training.precision import Picked
 from distillation.training.targets import read_targets
-from tabulate_targets import tabulate
+from learners import KD, changed, make_feed, teacher_network, train
+from tabulate_targets import tabulate, tabulate_view
 
 AUGMENTATIONS = [(0, False), (0, True), (1, False), (2, True)]
-KD = Weights(alpha=0.9, temperature=4.0)
 # float16 has 11 significant bits.
 ROUNDING = 2**-11
 
 
-def network(seed: int) -> WideResNet:
-    """Return a small network in evaluation mode."""
-    model = WideResNet(10, 1, 10, 1)
-    initialise(model, "ones", torch.Generator().manual_seed(seed))
-    return model.eval()
+def table_of(teacher: Network, data: Dataset, padding: int, flip: bool) -> torch.Tensor:
+    """Return the teacher's logits of all views."""
+
+    def ask(view: int) -> torch.Tensor:
+        return tabulate_view(teacher, data, padding, view, 7, Picked())
+
+    return torch.from_numpy(tabulate(count_views(padding, flip), ask, None))
 
 
 def write(path: Path, table: torch.Tensor, padding: int, flip: bool, sha256: str) -> None:
@@ -37,42 +38,48 @@ def write(path: Path, table: torch.Tensor, padding: int, flip: bool, sha256: str
 @pytest.mark.parametrize(("padding", "flip"), AUGMENTATIONS)
 def test_table_is_what_the_teacher_says(digits: Dataset, padding: int, flip: bool) -> None:
     """In every step of an epoch the table has the teacher's own logits, rounded to float16."""
-    teacher = network(1)
-    table = tabulate(teacher, digits, padding, flip, 7, PLAIN)
+    teacher = teacher_network()
+    table = table_of(teacher, digits, padding, flip)
     assert table.shape == (32, count_views(padding, flip), 10)
-    online, tabled = Networks(network(0), teacher, PLAIN), Networks(network(0), table, PLAIN)
-    for images, _, places, views in training_batches(
-        digits, 10, padding, flip, epoch_generator(0, 1)
-    ):
-        said, read = (each.ask_teacher(images, places, views) for each in (online, tabled))
-        assert said is not None
-        assert read is not None
-        torch.testing.assert_close(read[0].float(), said[0], rtol=ROUNDING, atol=ROUNDING)
+    protocol = changed(padding=padding, flip=flip)
+    feeds = [make_feed(digits, protocol, each) for each in (teacher, table)]
+    for feed in feeds:
+        feed.begin(0, 1)
+    for size in feeds[0].sizes:
+        said, read = (feed(size).teacher for feed in feeds)
+        torch.testing.assert_close(read.logits.float(), said.logits, rtol=ROUNDING, atol=ROUNDING)
+        assert read.stages == []
+        for feed in feeds:
+            feed.counter += 1
 
 
 def test_students_of_table_and_teacher_agree(digits: Dataset) -> None:
     """A student that learns from the table ends where one with the teacher beside it does."""
-    protocol = Protocol(
-        epochs=2, batch_size=10, schedule="cosine", learning_rate=0.05, milestones=[],
-        learning_rate_decay=0.2, reset_momentum=False, rise=0.3, momentum=0.9, nesterov=False,
-        weight_decay=5e-4, padding=1, flip=True, gamma_init="ones",
-    )  # fmt: skip
-    teacher = network(1)
-    histories = []
-    for source in (teacher, tabulate(teacher, digits, 1, True, 32, PLAIN)):
-        student = network(0)
-        histories.append(fit(student, digits, protocol, KD, source, 0, None, "", [].append))
-    for one, two in zip(*histories, strict=True):
-        for name in ("loss", "cross_entropy", "distillation"):
-            assert one[name] == pytest.approx(two[name], rel=2e-3)
+    protocol, teacher = changed(epochs=2, milestones=[2], padding=1), teacher_network()
+    one, two = (
+        train(digits, KD, protocol, teacher=source)[1]
+        for source in (teacher, table_of(teacher, digits, 1, True))
+    )
+    for own, other in zip(one, two, strict=True):
+        for name in ("loss", "cross_entropy", "kd"):
+            assert own[name] == pytest.approx(other[name], rel=2e-3)
 
 
-def test_attention_needs_the_teacher(digits: Dataset) -> None:
-    """A table has no features, so attention transfer from one is refused."""
-    table = torch.zeros(32, 1, 10)
-    protocol = Protocol(1, 10, "cosine", 0.1, [], 0.2, False, 0.3, 0.9, False, 0, 0, False, "ones")
-    with pytest.raises(ValueError, match="logits only"):
-        fit(network(0), digits, protocol, Weights(beta=1.0), table, 0, None, "", [].append)
+def test_views_that_are_kept_are_not_asked_for_again(tmp_path: Path) -> None:
+    """A table that was stopped goes on with the first view that it lacks, to the same values."""
+    views = torch.arange(12.0).half().reshape(3, 2, 2)
+    asked: list[int] = []
+
+    def ask(view: int) -> torch.Tensor:
+        asked.append(view)
+        if asked == [0, 1]:
+            raise KeyboardInterrupt
+        return views[view]
+
+    with pytest.raises(KeyboardInterrupt):
+        tabulate(3, ask, tmp_path)
+    np.testing.assert_array_equal(tabulate(3, ask, tmp_path), views.transpose(0, 1))
+    assert asked == [0, 1, 1, 2]
 
 
 def test_table_is_read_for_its_own_views(digits: Dataset, tmp_path: Path) -> None:

@@ -129,8 +129,8 @@ def test_attention_transfer_equals_a_plain_loop(collapse: Collapse, mode: Mode) 
     ]
     found = attention_transfer(student, teacher, collapse, mode)
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
-    doubles = [[each.double() for each in stages] for stages in (student, teacher)]
-    found = attention_transfer(*doubles, collapse, mode)
+    one, two = ([each.double() for each in stages] for stages in (student, teacher))
+    found = attention_transfer(one, two, collapse, mode)
     assert found.tolist() == pytest.approx(expected, rel=1e-11)
 
 
@@ -155,8 +155,8 @@ def test_identities_of_attention_transfer(collapse: Collapse) -> None:
         attention_transfer([student], [teacher], collapse, mode).item()
         for mode in ("code", "paper")
     )
-    maps = [collapse_channels(each, collapse).flatten(1) for each in (student, teacher)]
-    cosine = functional.cosine_similarity(*maps).item()
+    one, two = (collapse_channels(each, collapse).flatten(1) for each in (student, teacher))
+    cosine = functional.cosine_similarity(one, two).item()
     assert code == pytest.approx(2 / 42 * (1 - cosine), rel=1e-4)
     assert 42 * code == pytest.approx((2 * paper) ** 2, rel=1e-5)
 
@@ -252,7 +252,7 @@ def test_stages_are_paired_by_size(
     matched = [
         [stages[match[side]] for match in by_size] for side, stages in enumerate((own, others))
     ]
-    torch.testing.assert_close(found, attention_transfer(*matched))
+    torch.testing.assert_close(found, attention_transfer(matched[0], matched[1]))
 
 
 def test_stages_are_paired_by_index() -> None:

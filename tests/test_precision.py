@@ -1,0 +1,96 @@
+"""What steps run in: what is asked for is what runs, and each precision learns the same."""
+
+import shutil
+from typing import Any
+
+import pytest
+import torch
+
+from distillation.networks import Network
+from distillation.settings.base import checked
+from distillation.settings.training import Engine
+from distillation.training import precision
+from distillation.training.precision import Picked, bfloat16_ratio, dearest_convolution, pick
+from learners import ALL, make_feed, make_step, network, teacher_network
+
+SHORT, LONG = 1e9, 1e16
+
+
+def images() -> torch.Tensor:
+    """Return a batch of noise."""
+    return torch.randn(8, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+def picked_by(operations: float = SHORT, **asked: Any) -> tuple[Picked, str]:
+    """Return what is picked, and why."""
+    return pick(checked(Engine, asked), network(), images(), operations)
+
+
+@pytest.mark.parametrize("asked", ["float32", "bfloat16"])
+def test_what_is_asked_for_is_picked(monkeypatch: pytest.MonkeyPatch, asked: Any) -> None:
+    """A precision and compiling that are named are taken, and nothing is measured."""
+    monkeypatch.setattr(precision, "bfloat16_ratio", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/g++")
+    assert picked_by(LONG, precision=asked, compile="off") == (Picked(asked), asked)
+    assert picked_by(precision=asked, compile="on")[0] == Picked(asked, compiled=True)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [(0.6, "float32"), (1.2, "float32"), (1.8, "bfloat16"), (3.1, "bfloat16")],
+)
+def test_auto_takes_what_pays(monkeypatch: pytest.MonkeyPatch, ratio: float, expected: Any) -> None:
+    """Auto takes bfloat16 where it is clearly faster, and says why."""
+    monkeypatch.setattr(precision, "bfloat16_ratio", lambda *_: ratio)
+    picked, why = picked_by(compile="off")
+    assert picked == Picked(expected)
+    assert f"{ratio} times as fast" in why
+
+
+def test_auto_compiles_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Auto compiles what runs for hours, where there is a compiler; a graph needs a GPU."""
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/g++")
+    assert not picked_by(SHORT, precision="float32")[0].compiled
+    assert picked_by(LONG, precision="float32")[0].compiled
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert not picked_by(LONG, precision="float32")[0].compiled
+    with pytest.raises(ValueError, match=r"no C\+\+ compiler"):
+        picked_by(precision="float32", compile="on")
+    with pytest.raises(ValueError, match="graph is on, but device is cpu; allowed: auto, off"):
+        picked_by(precision="float32", compile="off", graph="on")
+
+
+def test_ratio_is_measured_on_the_dearest_convolution() -> None:
+    """It is a number that a processor can have, and leaves the network as it was."""
+    model: Network = network().train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    convolution, shape = dearest_convolution(model, images())
+    # The first of two equally dear ones of the first stage.
+    assert convolution is not None
+    assert (tuple(convolution.weight.shape), shape) == ((16, 16, 3, 3), (8, 16, 12, 12))
+    assert 0 < bfloat16_ratio(model, images()) < 100
+    assert model.training
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_bfloat16_networks_and_float32_terms(digits: Any) -> None:
+    """The networks run in bfloat16, to within its 8 bits; weights and terms stay in float32."""
+    losses = {}
+    for asked in (Picked(), Picked("bfloat16")):
+        feed = make_feed(digits, teacher=teacher_network(), picked=asked)
+        step = make_step(feed, ALL)
+        feed.begin(0, 1)
+        step.begin(1)
+        batch = feed(10)
+        with asked.autocast(torch.device("cpu")):
+            student = step.run_student(batch.images)
+        expected = torch.bfloat16 if asked.precision == "bfloat16" else torch.float32
+        for outputs in (student, batch.teacher):
+            assert {each.dtype for each in (outputs.logits, *outputs.stages)} == {expected}
+        assert not batch.teacher.logits.requires_grad
+        total, values = step.objective(student, batch.teacher, batch.labels, step.weights)
+        assert {each.dtype for each in (total, *values.values())} == {torch.float32}
+        step.learn(batch)
+        assert {each.dtype for each in step.student.parameters()} == {torch.float32}
+        losses[asked.precision] = total.item()
+    assert 0 < abs(losses["bfloat16"] / losses["float32"] - 1) < 0.02

@@ -1,1 +1,0 @@
-def test_try(finished): print(finished)
