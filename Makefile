@@ -9,7 +9,7 @@ all: install
 	snakemake --cores 4 all
 
 test: cluster
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 lint: install
 	ruff check

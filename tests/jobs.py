@@ -79,7 +79,7 @@ TOGETHER = Job("train_students", "pictures", seed=0)
 ALL_PICTURES = whole("pictures", [("teacher", 0), ("at", 0), ("hint", 0)]) | {TOGETHER}
 ALL_PICTURES -= {Job("train_student", "pictures", method, 0) for method in ("at", "hint")}
 # The teacher of the tiny experiment is trained there, and measured here as well.
-ALL_SWEEP = whole("sweep", [("twin_teacher", 1), ("at", 1), ("twin", 1)]) | (
+ALL_SWEEP = whole("sweep", [("twin_teacher", 0), ("at", 1), ("twin", 1)]) | (
     (of_model("sweep", "teacher", 0) | measure_of("sweep", 0))
     - {Job("train_teacher", "sweep", "teacher", 0)}
 )
@@ -104,11 +104,12 @@ def planned(snakemake: Snakemake, folder: Path, *arguments: str) -> set[Job]:
         # The rules that only name targets have no wildcards.
         if line := re.search(r"^    wildcards: (.*)$", block, re.MULTILINE):
             wildcards = dict(pair.split("=") for pair in line[1].split(", "))
-            models = [wildcards[key] for key in ("model", "method", "teacher") if key in wildcards]
+            keys = [key for key in ("model", "method", "teacher") if key in wildcards]
+            model = wildcards[keys[0]] if keys else ""
             # Students that are trained together have a rule for each experiment.
             own = rule.removeprefix("train_students_") if "students_" in rule else ""
             experiment = own or wildcards.get("experiment") or wildcards["data"]
             seed = int(wildcards.get("seed", 0))
-            found.add(Job("train_students" if own else rule, experiment, *(models or [""]), seed))
+            found.add(Job("train_students" if own else rule, experiment, model, seed))
     assert bool(found) != ("Nothing to be done" in done.stdout)
     return found

@@ -112,3 +112,11 @@ def assert_same_run(one: tuple[Network, list[Row]], two: tuple[Network, list[Row
     """Check that two runs ended in the same network, bit for bit, by the same way."""
     torch.testing.assert_close(one[0].state_dict(), two[0].state_dict(), rtol=0, atol=0)
     assert numbers(one[1]) == numbers(two[1])
+
+
+def assert_same_checkpoint(one: Path, two: Path) -> None:
+    """Check that two checkpoints hold the same bits, and that the same is told of them."""
+    contents = [torch.load(path) for path in (one, two)]
+    states = [content.pop("state") for content in contents]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+    assert contents[0] == contents[1]

@@ -5,7 +5,6 @@ command has a process, an environment, a working folder, streams and an exit sta
 signals to the caller don't reach it.
 
     script_server.py SOCKET OWNER    answers script_client.py until the process OWNER is gone
-    script_server.py                 answers each line of stdin, with files for the streams
 """
 
 import gc
@@ -115,24 +114,5 @@ def main(address: Path, owner: int) -> None:
         connection.close()
 
 
-def main_of_stdin() -> None:
-    """Answer each line of stdin with the exit status of what it asks for."""
-    torch.use_deterministic_algorithms(False)
-    gc.freeze()
-    for line in sys.stdin:
-        if not (child := os.fork()):
-            request = json.loads(line)
-            for number, path in enumerate((os.devnull, request["stdout"], request["stderr"])):
-                mode = os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY
-                os.dup2(os.open(path, mode, 0o600), number)
-            status = run(request["argv"], request["folder"], dict(os.environ))
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
-    os._exit(0)
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2])) if sys.argv[1:] else main_of_stdin()
+    main(Path(sys.argv[1]), int(sys.argv[2]))

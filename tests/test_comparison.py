@@ -1,5 +1,6 @@
-"""Comparisons of methods: what the numbers become, in rows and in words."""
+"""Comparisons of methods: which contrasts are made, what is judged of each, and its words."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -10,88 +11,175 @@ import pytest
 import scipy.stats
 
 import compare_methods
-from distillation.reporting.comparison import Finding, Pair, compare, compare_seeds, tabulate
+from distillation.reporting.comparison import Finding, compare, compare_seeds, tabulate
 from distillation.reporting.comparison_text import describe
+from distillation.reporting.contrasts import Contrast, make_contrasts
+from distillation.reporting.intervals import mean_over_seeds_and_images
 from distillation.reporting.metric import Metric
+from distillation.reporting.results import Results
+from distillation.reporting.trained import Run
 from distillation.settings.base import checked
 from distillation.settings.reports import Comparison
-from made_up import TERMS, write_runs
+from made_up import TERMS, a_run, write_runs
 from shell import ROOT
 
 SETTINGS = checked(Comparison, {"resamples": 500})
-ACCURACY = Metric("top1_accuracy", "Test accuracy", "%", 2, True)
-LABELS = {"at_kd": "AT+KD", "kd": "KD", "baseline": "Baseline"}
-IMAGES = 400
+ACCURACY = Metric("top1_accuracy", "Test accuracy", "%", 2, 0.5, True)
+LABELS = {"at_kd": "AT+KD", "kd": "KD", "at": "AT", "baseline": "Baseline"}
 OUTPUTS = {
     "comparison": "csv", "seeds": "csv", "fidelity": "csv", "markdown": "md", "page": "html",
     "figure": "png", "figure-svg": "svg",
 }  # fmt: skip
 
 
-def a_pair(method: str, reference: str, differences: list[int]) -> Pair:
-    """Return a pair that in seed number i is right on that many more of 400 images."""
-    reference_right = np.zeros((len(differences), IMAGES))
-    reference_right[:, :200] = 100
-    method_right = reference_right.copy()
-    for seed, more in enumerate(differences):
-        # It gains 10 images more than that, and loses 10.
-        method_right[seed, :10] = 0
-        method_right[seed, 200 : 210 + more] = 100
-    values = (method_right.mean(axis=1), reference_right.mean(axis=1))
-    seeds = list(range(len(differences)))
-    return Pair(method, reference, seeds, values, (method_right, reference_right))
+def planted(true: float, seeds: int, deviation: float = 0.1, images: int = 10_000) -> Contrast:
+    """Return a contrast that lies around a true difference, in points, on images right or wrong."""
+    generator = np.random.default_rng(seeds)
+    by_image = np.zeros((seeds, images))
+    for values, more in zip(by_image, generator.normal(true, deviation, seeds), strict=True):
+        # So many more images than it loses does the method gain.
+        values[: 3 * images // 100] = -100
+        values[-round(images / 100 * (3 + more)) :] = 100
+    by_seed = by_image.mean(axis=1)
+    units = [[place] for place in range(seeds)]
+    return Contrast("kd", "baseline", "difference", [*range(seeds)], by_seed, by_image, 1, units)
 
 
-def row(**changes: object) -> Finding:
-    """Return a comparison of five seeds that found a difference."""
-    values = {
-        "method": "at_kd", "reference": "baseline", "seeds": 5, "difference": 0.41, "low": 0.12,
-        "high": 0.70, "p_value": 0.01, "p_holm": 0.03, "detectable": 0.35, "images_low": 0.1,
-        "images_high": 0.8, "verdict": "above",
-    }  # fmt: skip
-    return Finding(**(values | changes))  # type: ignore[arg-type]
-
-
-def test_numbers_of_a_pair() -> None:
-    """Difference, interval and p-value are those of the paired t test of the seeds' accuracies."""
-    more = [4, 6, 8, 5]
-    pair = a_pair("kd", "baseline", more)
-    (found,) = compare([pair], SETTINGS)
-    points = 100 * np.array(more) / IMAGES
-    test = scipy.stats.ttest_rel(points, np.zeros(4))
-    assert found.seeds == 4
-    assert found.difference == pytest.approx(points.mean())
-    assert (found.low, found.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
-    assert found.p_value == found.p_holm == pytest.approx(test.pvalue)
-    assert found.verdict == "above"
-    # Over images alone: 10 of 400 lost, 10 and more gained, the same in most seeds.
+@pytest.mark.parametrize(
+    ("true", "seeds", "deviation", "verdict"),
+    [
+        (1.5, 5, 0.1, "above"), (-1.5, 5, 0.1, "below"), (0.0, 5, 0.1, "equivalent"),
+        (0.5, 5, 0.1, "open"), (1.5, 3, 0.9, "open"), (0.0, 3, 0.9, "open"), (3, 1, 0, "one_seed"),
+    ],
+)  # fmt: skip
+def test_planted_differences(true: float, seeds: int, deviation: float, verdict: str) -> None:
+    """A large difference is shown, none is equivalent, and what seeds can't tell stays open."""
+    contrast = planted(true, seeds, deviation)
+    assert contrast.by_image is not None
+    (found,) = compare([contrast], 0.5, SETTINGS)
+    assert found.verdict == verdict
+    said = verdict in ("above", "below", "equivalent")
+    assert found.outcome == ("shown" if said else "can't be said")
     assert found.images_low < found.difference < found.images_high
+    expected = mean_over_seeds_and_images(contrast.by_image).estimate(0.95)
+    ends = (found.difference, found.low, found.high, found.low_90, found.high_90)
+    assert ends == pytest.approx(expected, nan_ok=True)
+    # Below five seeds nothing is said of what would have been missed.
+    assert math.isnan(found.detectable) == (seeds < 5)
 
 
-def test_holm_is_over_all_pairs() -> None:
-    """The same pair beside three others has its p-value times four."""
-    pair = a_pair("kd", "baseline", [4, 6, 8, 5])
-    others = [a_pair(name, "baseline", [-1, 1, 2, -3]) for name in ("at", "at_kd", "soft")]
-    alone, among = compare([pair], SETTINGS)[0], compare([pair, *others], SETTINGS)[0]
-    assert among.p_value == alone.p_value
+def test_holm_is_over_all_contrasts() -> None:
+    """The same contrast beside three that say nothing has its p-value times four."""
+    contrast = planted(1.5, 5)
+    others = [planted(0.5, 5) for _ in range(3)]
+    (alone,), (among, *_) = (
+        compare([contrast], 0.5, SETTINGS),
+        compare([contrast, *others], 0.5, SETTINGS),
+    )
+    assert among.p_value == alone.p_holm
     assert among.p_holm == pytest.approx(4 * alone.p_value)
+
+
+def test_students_of_one_teacher_count_once() -> None:
+    """With two teachers of three students each, what is compared are two means."""
+    contrast = planted(1.5, 6)
+    grouped = dataclasses.replace(contrast, units=[[0, 2, 4], [1, 3, 5]], by_image=None)
+    (found,) = compare([grouped], 0.5, SETTINGS)
+    means = [contrast.by_seed[places].mean() for places in grouped.units]
+    expected = scipy.stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx(tuple(expected))
 
 
 def test_seeds_are_compared_one_by_one() -> None:
     """Each seed has the images that one method alone is right on, and McNemar's test of them."""
-    table = compare_seeds([a_pair("kd", "baseline", [4, 20])])
-    assert table["method_above"].tolist() == [14, 30]
-    assert table["reference_above"].tolist() == [10, 10]
-    assert table["difference"].tolist() == pytest.approx([1, 5])
-    expected = [scipy.stats.binomtest(10, 24).pvalue, scipy.stats.binomtest(10, 40).pvalue]
-    assert table["mcnemar_p_value"].tolist() == pytest.approx(expected)
+    contrast = planted(0.2, 2, 0, images=1000)
+    table = compare_seeds([contrast, dataclasses.replace(contrast, contrast="interaction")])
+    assert table["method_above"].tolist()[:2] == [32, 32]
+    assert table["reference_above"].tolist()[:2] == [30, 30]
+    assert table["difference"].tolist() == pytest.approx([0.2] * 4)
+    expected = scipy.stats.binomtest(30, 62).pvalue
+    assert table["mcnemar_p_value"].tolist() == pytest.approx(
+        [expected] * 2 + [math.nan] * 2, nan_ok=True
+    )
 
 
-def test_no_pairs() -> None:
-    """Where nothing is compared the tables have their columns and no row."""
-    assert compare([], SETTINGS) == []
-    assert list(tabulate([], [])) == list(tabulate([row()], ["words"]))
-    assert list(compare_seeds([])) == list(compare_seeds([a_pair("kd", "at", [1])]))
+def arms(seeds: int = 2, teachers: int = 1) -> list[Run]:
+    """Return runs of the 2 x 2 design; teachers take seeds in turn."""
+    runs = []
+    for model, like in {"baseline": "baseline", "kd": "kd", "at": "at", "at_kd": "kd"}.items():
+        for seed in range(seeds):
+            run = dataclasses.replace(a_run(like, seed), model=model)
+            if model == "at_kd":
+                run.arguments["term"] = TERMS["kd"] | TERMS["at"] | {"labels": {"weight": 0.1}}
+            if "teacher" in run.training:
+                run.training["teacher"]["seed"] = seed % teachers
+            runs.append(run)
+    return runs
+
+
+def contrasts_of(runs: list[Run], pairs: list[list[str]], **more: Any) -> list[Contrast]:
+    """Return the contrasts of runs without images."""
+    return make_contrasts(pairs, Results("Made up", runs, LABELS, **more), "top1_accuracy", {})
+
+
+def test_contrasts_of_a_two_by_two_design() -> None:
+    """Both are compared with each, the two with each other, and the interaction is judged."""
+    runs = arms()
+    found = contrasts_of(runs, [["at_kd", "baseline"], ["kd", "at"]])
+    names = [(each.method, each.reference, each.contrast) for each in found]
+    assert names == [
+        ("at_kd", "baseline", "difference"), ("kd", "at", "difference"),
+        ("at_kd", "kd", "difference"), ("at_kd", "at", "difference"),
+        ("at_kd", "kd + at", "interaction"),
+    ]  # fmt: skip
+    value = {
+        (run.model, run.seed): run.metrics["metrics"]["top1_accuracy"]["value"] for run in runs
+    }
+    expected = [
+        value["at_kd", seed] - value["kd", seed] - value["at", seed] + value["baseline", seed]
+        for seed in (0, 1)
+    ]
+    assert found[-1].by_seed.tolist() == pytest.approx(expected)
+    assert [each.teachers for each in found] == [1] * 5
+
+
+@pytest.mark.parametrize("change", ["settings", "teacher", "training"])
+def test_what_is_no_two_by_two_design(change: str) -> None:
+    """Other settings of a term, another teacher or a training of its own make another method."""
+    runs = arms()
+    for run in runs:
+        if run.model == "at_kd":
+            if change == "settings":
+                run.arguments["term"]["kd"] = {"weight": 0.9, "temperature": 2}
+            if change == "teacher":
+                run.training["teacher"]["seed"] = 7
+    own = {"at_kd": ["epochs"]} if change == "training" else {}
+    assert contrasts_of(runs, [], own_training=own) == []
+
+
+def test_teachers_are_counted() -> None:
+    """Seeds go together by teacher where there are several; without one there is none to count."""
+    found = contrasts_of(arms(4, 2), [["kd", "baseline"]])[0]
+    assert (found.teachers, found.units) == (2, [[0, 2], [1, 3]])
+    runs = [run for run in arms() if run.model == "baseline"]
+    long = [dataclasses.replace(run, model="at") for run in runs]
+    found = contrasts_of(runs + long, [["at", "baseline"]])[0]
+    assert (found.teachers, found.units) == (0, [[0], [1]])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([["kd", "kd"]], "--pair kd kd: found one model"),
+        ([["kd", "at"]] * 2, "--pair kd at: found it twice"),
+        ([["kd", "soft"]], "--pair kd soft: no run of soft; allowed: baseline, kd"),
+        ([["kd", "teacher"]], "kd has seeds 0, 1, teacher has 0; allowed: the same"),
+    ],
+)
+def test_pairs_that_cannot_be_compared(pairs: list[list[str]], message: str) -> None:
+    """A pair of one model, of unknown ones or of other seeds is refused by name."""
+    with pytest.raises(ValueError, match=message):
+        contrasts_of([*arms(), a_run("teacher", 0)], pairs)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +205,10 @@ def test_any_metric(tmp_path: Path, metric: str, images: bool, tested: bool) -> 
     assert math.isnan(found["images_low"]) != images
     assert pd.read_csv(outputs["seeds"])["mcnemar_p_value"].notna().tolist() == [tested] * 2
     text = outputs["markdown"].read_text()
-    assert ("McNemar" in text) == tested
     assert found["sentence"] in text
-    assert "KD is not distinguishable from the baseline" in text
+    # The smallest difference of interest is told with its reason.
+    assert "Smallest difference of interest" in text
+    assert ("set by the config instead of" in text) == (metric != "top1_accuracy")
     assert "held-out images" in text
     assert "test images" not in text
     fidelity = pd.read_csv(outputs["fidelity"])
@@ -127,10 +216,32 @@ def test_any_metric(tmp_path: Path, metric: str, images: bool, tested: bool) -> 
     assert set(fidelity["measure"]) == {"teacher_agreement"}
 
 
-def change_one_seed(**more: Any) -> dict[str, Any]:
-    """Return the changes of a comparison of one seed."""
-    nothing = dict.fromkeys(("low", "high", "p_value", "p_holm", "detectable"), math.nan)
-    return {"seeds": 1, "verdict": "one_seed", **nothing, **more}
+def test_no_contrasts() -> None:
+    """Where nothing is compared the tables have their columns and no row."""
+    assert compare([], 0.5, SETTINGS) == []
+    assert list(tabulate([], [])) == list(tabulate([row()], ["words"]))
+    assert list(compare_seeds([])) == list(compare_seeds([planted(0, 1)]))
+
+
+def row(**changes: object) -> Finding:
+    """Return a comparison of five seeds that found a difference."""
+    values = {
+        "method": "at_kd", "reference": "baseline", "contrast": "difference", "seeds": 5,
+        "teachers": 1, "difference": 0.91, "low": 0.62, "high": 1.2, "low_90": 0.7, "high_90": 1.1,
+        "p_value": 0.01, "p_holm": 0.03, "smallest_difference": 0.5, "outcome": "shown",
+        "images_low": 0.6, "images_high": 1.3, "detectable": 0.85, "verdict": "above",
+    }  # fmt: skip
+    return Finding(**(values | changes))  # type: ignore[arg-type]
+
+
+MISSED = (
+    "; a true difference under 0.85 points would be missed in more than 20 % of such experiments"
+)
+ONE_SEED = (
+    "With one seed nothing can be said about other seeds: in this one, for this teacher, the "
+    "difference between AT+KD and the baseline is 0.91 points"
+)
+NO_IMAGES = {"images_low": math.nan, "images_high": math.nan}
 
 
 @pytest.mark.parametrize(
@@ -138,38 +249,44 @@ def change_one_seed(**more: Any) -> dict[str, Any]:
     [
         (
             {},
-            "AT+KD is above the baseline by 0.41 points, 95 % interval 0.12 to 0.70, 5 seeds",
+            "AT+KD is above the baseline by more than 0.50 points: difference 0.91 points, 95 % "
+            "interval 0.62 to 1.20, 5 seeds, for this teacher",
         ),
         (
-            {"difference": -0.41, "low": -0.7, "high": -0.12, "verdict": "below"},
-            "AT+KD is below the baseline by 0.41 points, 95 % interval of the difference -0.70 to "
-            "-0.12, 5 seeds",
+            {"verdict": "below", "contrast": "interaction", "reference": "kd + at", "teachers": 3,
+             "difference": -0.91, "low": -1.2, "high": -0.62},
+            "AT+KD is below the effects of KD and AT added up by more than 0.50 points: difference "
+            "-0.91 points, 95 % interval -1.20 to -0.62, 5 seeds of 3 teachers",
         ),
         (
-            {"reference": "kd", "seeds": 3, "difference": 0.1, "low": -0.25, "high": 0.45,
-             "p_value": 0.4, "p_holm": 0.8, "verdict": "not_distinguishable"},
-            "AT+KD is not distinguishable from KD with 3 seeds: difference 0.10 points, 95 % "
-            "interval -0.25 to 0.45; a true difference under 0.35 points would be missed in more "
-            "than 20 % of such experiments",
+            {"verdict": "equivalent", "difference": 0.2, "low": 0.05, "high": 0.35, "low_90": 0.1,
+             "high_90": 0.3},
+            "AT+KD is equivalent to the baseline within 0.50 points: difference 0.20 points, 90 % "
+            "interval 0.10 to 0.30, 5 seeds, for this teacher; its 95 % interval, 0.05 to 0.35, "
+            "excludes 0",
         ),
         (
-            {"p_value": 0.03, "p_holm": 0.12, "verdict": "not_distinguishable"},
-            "AT+KD is not distinguishable from the baseline with 5 seeds: difference 0.41 points, "
-            "95 % interval 0.12 to 0.70, which excludes 0, but not after Holm's correction for 4 "
-            "pairs (p = 0.12); a true difference under 0.35 points would be missed in more than "
-            "20 % of such experiments",
+            {"verdict": "open", "difference": 0.1, "low": -0.4, "p_value": 0.2, "teachers": 0},
+            "Whether AT+KD differs from the baseline by more than 0.50 points can't be said: "
+            "difference 0.10 points, 95 % interval -0.40 to 1.20, 5 seeds" + MISSED,
         ),
         (
-            change_one_seed(),
-            "With one seed nothing can be said about other seeds: in this one the difference "
-            "between AT+KD and the baseline is 0.41 points; on the test images alone its 95 % "
-            "interval is 0.10 to 0.80",
+            {"verdict": "open", "p_holm": 0.06, "detectable": math.nan, "seeds": 3},
+            "Whether AT+KD differs from the baseline by more than 0.50 points can't be said: "
+            "difference 0.91 points, 95 % interval 0.62 to 1.20, 3 seeds, for this teacher; as the "
+            "only question it could be, but not after Holm's correction for 4 (p = 0.06)",
         ),
         (
-            change_one_seed(images_low=math.nan, images_high=math.nan),
-            "With one seed nothing can be said about other seeds: in this one the difference "
-            "between AT+KD and the baseline is 0.41 points",
+            {"verdict": "open", "low": math.nan, "p_value": math.nan, "seeds": 2} | NO_IMAGES,
+            "Whether AT+KD differs from the baseline by more than 0.50 points can't be said: "
+            "difference 0.91 points in each of 2 seeds, for this teacher, and without a spread "
+            "there is no interval",
         ),
+        (
+            {"verdict": "one_seed", "seeds": 1},
+            f"{ONE_SEED}; on the test images alone its 95 % interval is 0.60 to 1.30",
+        ),
+        ({"verdict": "one_seed", "seeds": 1} | NO_IMAGES, ONE_SEED),
     ],
 )  # fmt: skip
 def test_verdict_in_words(changes: dict[str, object], sentence: str) -> None:

@@ -119,7 +119,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "student that is no method": (
         "experiments: {digits: {students: [kd, fitnet]}}",
-        [f"{DIGITS}.students: ", "'fitnet'", "baseline, kd, at, at_kd"],
+        [f"{DIGITS}.students: ", "'fitnet'", "baseline, baseline_long, kd, at"],
     ),
     "method that is called as a teacher": (
         "defaults: {methods: {my_teacher: {}}}",
@@ -147,7 +147,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "pair of an unknown method": (
         "defaults: {comparison: {pairs: [[at_kd, soft]]}}",
-        ["comparison.pairs: ", "'soft'", "baseline, kd, at, at_kd"],
+        ["comparison.pairs: ", "'soft'", "baseline, baseline_long, kd, at"],
     ),
     "masks of data that have none": (
         "experiments: {cifar10: {attention_metrics: {object_mask: stored}}}",
@@ -293,7 +293,7 @@ def test_one_setting_of_a_term(load: Load) -> None:
     experiments = load(
         "experiments: {digits: {methods: {kd: {kd: {temperature: 2}, at: {weight: 3}}}}}"
     )
-    own, others = (experiments[name].terms("kd") for name in ("digits", "cifar10"))
+    own, others = (experiments[name].terms["kd"] for name in ("digits", "cifar10"))
     assert own["kd"].plain() == others["kd"].plain() | {"temperature": 2}
     assert own["at"].weight == 3
     assert "at" not in others

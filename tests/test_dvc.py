@@ -7,14 +7,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
 import yaml
 
-from jobs import Job, Snakemake, edit, of_model, planned, report_of
+from jobs import Job, Snakemake, edit, measure_of, of_model, planned, report_of
 from shell import ENVIRONMENT, ROOT, VERSIONS, run_in_shell, shell_commands
 
 pytestmark = pytest.mark.workflow
@@ -35,11 +35,15 @@ RECORD, PULL, BACK, EXPERIMENT, ELSEWHERE = (
 
 
 @pytest.fixture(scope="module")
-def isolated(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep DVC's settings and caches of the user's own out of the tests."""
-    folder = tmp_path_factory.mktemp("dvc")
+def isolated(forks: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep DVC's settings and caches of the user's own out of the tests; have it call forks."""
+    folder, before = tmp_path_factory.mktemp("dvc"), dict(ENVIRONMENT)
+    ENVIRONMENT["PATH"] = forks["PATH"]
     for name in ("GLOBAL_CONFIG_DIR", "SYSTEM_CONFIG_DIR", "SITE_CACHE_DIR"):
         ENVIRONMENT[f"DVC_{name}"] = str(folder / name)
+    yield
+    ENVIRONMENT.clear()
+    ENVIRONMENT.update(before)
 
 
 def write_config(file: Path) -> None:
@@ -117,8 +121,11 @@ def test_pull(clone: Path, snakemake: Snakemake) -> None:
         run_in_shell(clone, command)
     assert planned(snakemake, clone, "all") == set()
     assert status(clone) == CLEAN
-    edit(clone / "config.yaml", "    kd:\n      alpha: 0.9", "    kd:\n      alpha: 0.5")
-    assert planned(snakemake, clone, "all") == of_model("digits", "kd", 0) | report_of("digits")
+    config = yaml.safe_load((clone / "config.yaml").read_text())
+    config["defaults"]["methods"]["kd"]["kd"]["weight"] = 0.5
+    (clone / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    expected = of_model("digits", "kd", 0) | measure_of("digits", 0) | report_of("digits")
+    assert planned(snakemake, clone, "all") == expected
     assert "changed" in status(clone)
 
 
@@ -167,7 +174,7 @@ def test_experiment(recorded: Path, clone: Path, snakemake: Snakemake, tmp_path:
     assert planned(snakemake, clone, "all") == set()
     assert status(clone) == CLEAN
     metrics = json.loads((clone / "results/digits/kd/seed_0/metrics.json").read_text())
-    assert metrics["training_provenance"]["arguments"]["temperature"] == 2
+    assert metrics["training_provenance"]["arguments"]["term"]["kd"]["temperature"] == 2
     other = tmp_path / "other"
     run_in_shell(tmp_path, f"git clone --quiet '{recorded}' other && cd other && dvc pull")
     for command in ELSEWHERE:

@@ -51,11 +51,12 @@ def rules() -> dict[str, tuple[Path, Path]]:
     """Return the script and the conda file of each rule."""
     found = {}
     for file in sorted((ROOT / "workflow/rules").glob("*.smk")):
-        for block in re.split(r"^ *rule ", file.read_text(), flags=re.MULTILINE)[1:]:
-            name = block.partition(":")[0]
-            (script,) = re.findall(r'"python (workflow/scripts/\w+\.py)"', block)
-            (environment,) = re.findall(r'conda:\s+"([^"]+)"', block)
-            found[name] = (ROOT / script, (file.parent / environment).resolve())
+        text = file.read_text()
+        scripts = re.findall(r'"python (workflow/scripts/\w+\.py)"', text)
+        environments = re.findall(r'conda:\s+"([^"]+)"', text)
+        names = re.findall(r'^ *rule (\w+):|^ *f"(\w+)_\{name\}"$', text, flags=re.MULTILINE)
+        for pair, script, environment in zip(names, scripts, environments, strict=True):
+            found["".join(pair)] = (ROOT / script, (file.parent / environment).resolve())
     return found
 
 
@@ -68,6 +69,8 @@ def needed(script: Path) -> set[str]:
     Reports know of plug-ins no more than what they declare.
     """
     closure = {*import_closure(script, SCRIPTS)}
+    # Digests leave them out.
+    closure |= {SCRIPTS / f"distillation/settings/{name}.py" for name in ("base", "arguments")}
     if not any("reporting" in file.parts for file in closure):
         for kind in ("formats", "metrics", "networks", "terms"):
             for file in (SCRIPTS / "distillation" / kind).glob("*.py"):

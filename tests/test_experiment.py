@@ -9,7 +9,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from distillation.settings import estimates
+from distillation.settings import estimates, networks
 from distillation.settings.base import SettingsError
 from distillation.settings.estimates import Estimates
 from distillation.settings.experiment import RESERVED, Experiment, load_experiments
@@ -175,9 +175,9 @@ def test_naming_replaces(load: Load) -> None:
     )
     experiment = load(overlay, "other")
     assert experiment.student.settings.title == "resnet14"
-    assert experiment.teacher_network("teacher") is None
-    assert experiment.terms("kd")["kd"].weight == 1
-    assert experiment.terms("kd")["labels"].weight == 1
+    assert experiment.network_of("teacher") is None
+    assert experiment.terms["kd"]["kd"].weight == 1
+    assert experiment.terms["kd"]["labels"].weight == 1
 
 
 def test_pairs(load: Load) -> None:
@@ -225,6 +225,97 @@ def test_no_experiment_has_the_name_of_a_rule() -> None:
     assert rules < {*RESERVED}
 
 
+EQUAL = """
+    teacher: {network: {wrn: {depth: 40}}}
+    student: {network: {wrn: {depth: 16}}}
+    training: {schedule: step, epochs: 60, milestones: [18, 36, 48]}
+    students: [baseline, kd, at_kd, baseline_long]
+    together: true
+    methods: {baseline_long: {OWN}}
+"""
+# Settings of a method of equal cost, and epochs, milestones and the student that it costs as much
+# as, where at_kd takes 60 epochs and kd reads a table of 9 views.
+COUNTED = {
+    # 60 (3 x 101.1 + 327.6) / (3 x 101.1)
+    "equal_cost: dearest": (125, [38, 75, 100], "at_kd in 60"),
+    # More by 60 x 3 x 327.6.
+    "equal_cost: at_kd, teacher_included: true": (
+        *(319, [96, 191, 255], "at_kd in 60, the teacher's training included"),
+    ),
+    # More by (2 + 1)^2 x 327.6.
+    "equal_cost: kd": (70, [21, 42, 56], "kd in 60"),
+    "equal_cost: baseline, kd: {weight: 1}": (29, [9, 17, 23], "baseline in 60"),
+}
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let networks cost millions of multiply-accumulates as WRN-16-2 and WRN-40-2 do at 32 x 32."""
+    counts = {16: 101_100_000, 40: 327_600_000}
+    monkeypatch.setattr(
+        networks, "cost",
+        lambda network, *_: {"multiply_accumulates": counts[network.settings.depth]},
+    )  # fmt: skip
+
+
+def equal_cost(own: str) -> str:
+    """Return the overlay of an experiment one of whose students costs as much as another."""
+    return f"experiments:\n  tiny:{EQUAL.replace('OWN', own)}"
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("own", COUNTED)
+def test_equal_cost(load: Load, own: str) -> None:
+    """A method of equal cost has as many whole epochs as take the operations of the other."""
+    experiment = load(equal_cost(own))
+    epochs, milestones, other = COUNTED[own]
+    training = experiment.training("baseline_long")
+    assert (training.epochs, training.milestones) == (epochs, milestones)
+    line = f"tiny: baseline_long: {epochs} epochs, as many operations as {other}"
+    assert experiment.equal_cost_lines() == [line]
+    flags = " ".join([*experiment.student_flags("baseline_long", 0), *experiment.run_flags()])
+    assert f"--epochs {epochs} " in flags
+    assert "--own-training baseline_long epochs milestones" in flags
+    assert "baseline_long" not in experiment.together
+    assert ["kd", "baseline_long"] in experiment.pairs()
+
+
+# What can't be counted: settings of a method of equal cost, and what the line names.
+UNCOUNTED = {
+    "equal_cost: fading_at": ["equal_cost", "'fading_at'", "dearest, baseline, kd, at_kd"],
+    "equal_cost: kd, training: {epochs: 3}": ["equal_cost with epochs of its own"],
+    "equal_cost: null, teacher_included: true": ["teacher_included without equal_cost"],
+    "equal_cost: baseline, kd: {}, teacher_included: true": ["baseline takes fewer operations"],
+}
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("own", UNCOUNTED)
+def test_cost_that_is_not_counted(load: Load, own: str) -> None:
+    """Epochs that can't be counted, or are given as well, are refused in a line that says why."""
+    with pytest.raises(SettingsError) as refused:
+        load(equal_cost(own)).equal_cost_lines()
+    for fragment in UNCOUNTED[own]:
+        assert fragment in str(refused.value)
+
+
+def test_controls(load: Load) -> None:
+    """Smoothed labels, a teacher of the student's network and an untrained one are methods."""
+    experiment = load(of_tiny(
+        "students: [baseline, smooth, self_kd, untrained_at], methods: {"
+        "smooth: {labels: {smoothing: 0.1}},"
+        "self_kd: {kd: {}, teacher: {network: {wrn: {depth: 10, width: 1}}}},"
+        "untrained_at: {at: {}, teacher: {training: {epochs: 0}}}}"
+    ))  # fmt: skip
+    assert "smoothing=0.1" in experiment.student_flags("smooth", 0)
+    assert not experiment.taught("smooth")
+    assert [*experiment.teachers] == ["self_kd_teacher", "untrained_at_teacher"]
+    assert experiment.network_of("self_kd_teacher") == experiment.student
+    flags = experiment.training_flags("untrained_at_teacher", 0)
+    assert flags[flags.index("--epochs") + 1] == "0"
+    assert experiment.training("untrained_at").epochs == 2
+
+
 # Digits of what a network costs, in place of torch's.
 COST = {"multiply_accumulates": 10**9, "written": 10**6}
 
@@ -236,7 +327,7 @@ def costly(monkeypatch: pytest.MonkeyPatch, load: Load) -> Callable[..., Estimat
     def cost(network: Any, *_: int) -> dict[str, int]:
         return {name: value * network.settings.depth for name, value in COST.items()}
 
-    monkeypatch.setattr(estimates, "cost", cost)
+    monkeypatch.setattr(networks, "cost", cost)
     return lambda settings="", **data: Estimates(load(yaml.safe_dump(
         yaml.safe_load(of_tiny(settings)) | ({"data": data} if data else {})
     )))  # fmt: skip

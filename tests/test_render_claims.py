@@ -12,11 +12,11 @@ import pytest
 
 import render_claims
 from distillation.reporting import claim_figures
-from distillation.reporting.claim_figures import FIGURES
-from distillation.reporting.measurements import NUMBERS, Key
+from distillation.reporting.claim_figures import FIGURES, Rows
+from distillation.reporting.measurements import Key
 from distillation.reporting.results import colours
 from distillation.settings.arguments import run
-from measured import DESCRIPTION, STUDENTS, Changes, comparison, networks, write_experiment
+from measured import DESCRIPTION, SEEDS, STUDENTS, Changes, comparison, networks, write_experiment
 from shell import ROOT
 
 STYLE = ROOT / "workflow/scripts/figures.mplstyle"
@@ -25,7 +25,7 @@ PAIR = ("--claimed-below", "at_kd", "baseline", "--label", "at_kd", "AT+KD")
 
 @pytest.fixture
 def inputs(tmp_path: Path) -> list[str]:
-    """Return the flags of an experiment in which every claim holds."""
+    """Return the flags of an experiment in which every claim is shown."""
     return written(tmp_path)
 
 
@@ -34,17 +34,19 @@ def written(
     changes: Changes | None = None,
     after: Changes | None = None,
     students: tuple[str, ...] = STUDENTS,
+    teachers: tuple[int, ...] = SEEDS,
 ) -> list[str]:
     """Write an experiment into a folder's inputs and return its flags."""
     (folder / "inputs").mkdir()
-    return write_experiment(folder / "inputs", networks(changes, after, students), comparison())
+    tables = networks(changes, after, students, teachers)
+    return write_experiment(folder / "inputs", tables, comparison())
 
 
 def rendered(
     folder: Path,
     inputs: Sequence[str],
     *more: str,
-    figures: Mapping[str, Callable] | None = None,
+    figures: Mapping[str, tuple[str, Callable[..., Rows]]] | None = None,
     title: str = "Digits",
 ) -> str:
     """Render the claims into a folder and return the text.
@@ -70,7 +72,7 @@ def change(file: Path, metric: str, values: Sequence[float], of: str = "") -> No
     """Write other numbers of a metric into the last stage of all networks, or of one."""
     table = pd.read_csv(file)
     here = (table["metric"] == metric) & (table["stage"] == 3)
-    table.loc[here & ((table["method"] == of) | (not of)), list(NUMBERS)] = values
+    table.loc[here & ((table["method"] == of) | (not of)), ["value", "low", "high"]] = values
     table.to_csv(file, index=False)
 
 
@@ -87,29 +89,35 @@ def section(text: str, number: int) -> str:
 def test_text_follows_from_numbers(tmp_path: Path, inputs: list[str]) -> None:
     """A value that is changed in a CSV changes verdict, criterion and table of its claim alone."""
     before = rendered(tmp_path, inputs, *PAIR)
-    assert verdicts(before) == ["holds"] * 6
-    change(tmp_path / "inputs/seed_0.csv", "effective_area", [0.8, 0.79, 0.81], "teacher")
+    assert verdicts(before) == ["Shown"] * 6
+    for seed in SEEDS:
+        change(tmp_path / f"inputs/seed_{seed}.csv", "effective_area", [0.8, 0.79, 0.81], "teacher")
     after = rendered(tmp_path, inputs, *PAIR)
-    assert verdicts(after) == ["does not hold", *["holds"] * 5]
-    assert "0.100 (0.090 to 0.110)" in section(before, 1)
-    assert "0.800 (0.790 to 0.810)" in section(after, 1)
-    assert "no: above, above, above" in section(after, 1)
+    assert verdicts(after) == ["Refuted", *["Shown"] * 5]
+    assert "| Teacher | 0.602 (0.591 to 0.613) |" in section(before, 1)
+    assert "| 0.102 (0.091 to 0.113) |" in section(before, 1)
+    assert "| 0.800 (0.790 to 0.810) |" in section(after, 1)
+    assert "| refuted: +0.550 (+0.537 to +0.563) |" in section(after, 1)
+    assert "**Refuted.**" in section(after, 1)
     assert all(section(before, number) == section(after, number) for number in range(2, 7))
 
 
 def test_what_is_told(tmp_path: Path, inputs: list[str]) -> None:
-    """Data, seeds, masks, values of trained and untrained networks, and sides are in the text."""
+    """Data, seeds, masks, values, smallest differences and how many images are in the text."""
     names = ("--label", "at", "AT", "--label", "baseline", "Labels alone")
-    text = rendered(tmp_path, inputs, "--object-mask", "above_zero", *names)
+    more = ("--object-mask", "above_zero", "--smallest-difference", "border", "0.2")
+    text = rendered(tmp_path, inputs, *more, *names)
     assert (
         "1,080 test images of Digits (digits, 32 x 32 pixels, grey, 10 classes; object: pixels "
         "above 0)"
     ) in text
-    assert "Seeds: Teacher 1; Labels alone 3; kd 3; AT 3; at_kd 3." in text
-    assert "| AT | 0.952 (0.940 to 0.964) |" in section(text, 5)
-    control = "| untrained, as Labels alone, kd, AT, at_kd | 0.602 (0.590 to 0.614) |"
-    assert control in section(text, 5)
-    assert "Teacher top and bottom; Labels alone top and bottom" in section(text, 2)
+    assert "Seeds: Teacher 3; Labels alone 3; kd 3; AT 3; at_kd 3." in text
+    assert "- IoU: 0.05, a twentieth of the range.\n" in text
+    assert "- border ratio: 0.2, chosen in place of 0.1.\n" in text
+    assert "that of an even map. | 0.2 | shown: " in section(text, 2)
+    assert "Deletion and insertion are of 50 images, each with one random order" in section(text, 4)
+    assert "| AT | 0.802 (0.791 to 0.813) |" in section(text, 5)
+    assert "| untrained, as Labels alone, kd, AT, at_kd | 0.402 (" in section(text, 5)
     for number, name in enumerate(FIGURES, 1):
         assert f"](figures/{name}.png)" in section(text, number)
     description = json.dumps({**DESCRIPTION, "held_out": True})
@@ -117,12 +125,20 @@ def test_what_is_told(tmp_path: Path, inputs: list[str]) -> None:
     assert "1,080 held-out training images of Digits" in rendered(tmp_path, inputs)
 
 
+def test_one_teacher(tmp_path: Path) -> None:
+    """Where there is one teacher, every verdict is about it, and of teachers none can be."""
+    text = rendered(tmp_path, written(tmp_path, teachers=(0,)))
+    assert verdicts(text) == ["Can't be said", *["Shown, for this teacher"] * 4]
+    assert "There is one teacher." in text
+    assert "; this teacher alone: shown)" in section(text, 1)
+
+
 def test_other_maps(tmp_path: Path) -> None:
     """Where maps are made in another way, another verdict is told beside the first."""
     text = rendered(tmp_path, written(tmp_path, after={Key("teacher", "effective_area", 3): 0.8}))
-    assert verdicts(text)[0] == "holds"
+    assert verdicts(text)[0] == "Shown"
     assert (
-        "the same verdict with sum absolute before the activation. But **does not hold** with "
+        "the same verdict with sum absolute before the activation. But **refuted** with "
         "sum absolute after the activation; mean square after the activation."
     ) in section(text, 1)
 
@@ -130,8 +146,8 @@ def test_other_maps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("verdict", "expected"),
     [
-        ("below", "holds"), ("above", "does not hold"), ("not_distinguishable", "can't be said"),
-        ("one_seed", "can't be said"),
+        ("below", "Shown"), ("above", "Refuted"), ("equivalent", "Refuted"),
+        ("open", "Can't be said"), ("one_seed", "Can't be said"),
     ],
 )  # fmt: skip
 def test_claim_about_a_pair(tmp_path: Path, inputs: list[str], verdict: str, expected: str) -> None:
@@ -139,28 +155,20 @@ def test_claim_about_a_pair(tmp_path: Path, inputs: list[str], verdict: str, exp
     sentence = "AT+KD, as seen in 3 seeds."
     (tmp_path / "inputs/comparison.csv").write_text(comparison(verdict, sentence))
     text = rendered(tmp_path, inputs, *PAIR, "--claimed-below", "at", "kd")
-    assert verdicts(text) == [*["holds"] * 5, expected, "can't be said"]
+    assert verdicts(text) == [*["Shown"] * 5, expected, "Can't be said"]
     assert f"\n> {sentence}\n" in section(text, 6)
+    assert "comparison.csv). | 0.5 |" in section(text, 6)
+    assert ": -0.800 (-1.000 to -0.600) |" in section(text, 6)
     assert "This pair wasn't compared." in section(text, 7)
 
 
-def test_methods_that_learn_attention(tmp_path: Path) -> None:
-    """Only the named methods decide whether attention is learnt; by default all but the baseline.
-
-    With none, it can't be said.
-    """
-    flags = written(tmp_path, {Key("kd", "teacher_cosine", 3): 0.1})
-    assert verdicts(rendered(tmp_path, flags))[4] == "holds in part"
-    assert verdicts(rendered(tmp_path, flags, "--attention-methods", "at", "at_kd"))[4] == "holds"
-    assert verdicts(rendered(tmp_path, flags, "--attention-methods"))[4] == "can't be said"
-
-
-def test_other_teachers_arent_judged(tmp_path: Path) -> None:
-    """A model that is named as a teacher is in the table, and no claim is about it."""
-    flags = written(tmp_path, {Key("kd", "effective_area", 3): 0.1})
-    assert verdicts(rendered(tmp_path, flags))[0] == "holds in part"
+def test_who_is_judged(tmp_path: Path) -> None:
+    """Only named methods decide whether attention is learnt; a further teacher isn't judged."""
+    flags = written(tmp_path, {Key("kd", "teacher_spearman", 3): 0.1})
+    assert verdicts(rendered(tmp_path, flags))[4] == "Refuted"
+    assert verdicts(rendered(tmp_path, flags, "--attention-methods", "at", "at_kd"))[4] == "Shown"
     text = rendered(tmp_path, flags, "--teacher-model", "kd")
-    assert verdicts(text)[0] == "holds"
+    assert verdicts(text)[4] == "Shown"
     assert "| Teacher | Baseline | at | at_kd |" in section(text, 1)
     assert ",kd," in (tmp_path / "gathered.csv").read_text()
 
@@ -188,10 +196,10 @@ def test_little_is_there(tmp_path: Path) -> None:
     for file in (tmp_path / "inputs").glob("seed_*.csv"):
         table = pd.read_csv(file)
         table[~table["metric"].str.startswith(("object_", "pointing_"))].to_csv(file, index=False)
-    change(tmp_path / "inputs/seed_1.csv", "border", [float("nan")] * 3)
+    change(tmp_path / "inputs/seed_1.csv", "border", [float("nan")] * 3, "at")
     text = rendered(tmp_path, flags)
-    assert verdicts(text) == ["holds", *["can't be said"] * 2, "holds", "can't be said"]
-    assert "?: no numbers" in section(text, 2)
+    assert verdicts(text) == ["Shown", *["Can't be said"] * 2, "Shown", "Can't be said"]
+    assert "| can't be said: not measured |" in section(text, 2)
     assert "Object's energy ratio: not measured." in section(text, 3)
 
 
@@ -267,37 +275,30 @@ def test_nothing_is_replaced_if_the_page_fails(
 HEAD = ",".join(networks(students=("at",))[0].columns)
 ROW = "WRN-16-1,teacher,0,3,3,mean_square,before_activation,entropy,0.5,0.4,0.6"
 AT = "WRN-10-1,at,0,3,3,mean_square,before_activation,entropy,0.5,0.4,0.6"
-MISTAKES = {
-    "empty": ("seed_0.csv", "", "seed_0.csv: damaged"),
-    "no rows": ("seed_0.csv", f"{HEAD}\n", "seed_0.csv: has no rows"),
-    "short row": ("seed_0.csv", f"{HEAD}\n{ROW}\na,b\n", "row 2 hasn't as many values as"),
-    "long row": ("seed_0.csv", f"{HEAD}\n{ROW}\n{ROW},1\n", "seed_0.csv: damaged"),
-    "other columns": ("seed_0.csv", f"{HEAD},more\n{ROW},1\n", "found the columns"),
-    "quote": ("seed_0.csv", f'{HEAD}\n"{ROW}\n', "damaged"),
-    "columns": ("seed_0.csv", "model,method\na,b\n", "lacks seed, stage"),
-    "stage": (
-        "seed_0.csv", f"{HEAD}\n{ROW.replace(',3,', ',4,', 1)}\n", "stage is 4; allowed: 1 to",
+MISTAKES = [
+    ("seed_0.csv", "", "seed_0.csv: damaged"),
+    ("seed_0.csv", f"{HEAD}\n", "seed_0.csv: has no rows"),
+    ("seed_0.csv", f"{HEAD}\n{ROW}\na,b\n", "row 2 hasn't as many values as"),
+    ("seed_0.csv", f"{HEAD}\n{ROW}\n{ROW},1\n", "seed_0.csv: damaged"),
+    ("seed_0.csv", f"{HEAD},more\n{ROW},1\n", "found the columns"),
+    ("seed_0.csv", "model,method\na,b\n", "lacks stages, seed"),
+    ("seed_0.csv", f"{HEAD}\n{ROW.replace(',3,', ',4,', 1)}\n", "stage is 4; allowed: 1 to"),
+    ("seed_0.csv", f"{HEAD}\n{ROW.replace('before_', 'in_')}\n", "point is in_activation; allowed"),
+    ("seed_0.csv", f"{HEAD}\n{ROW.replace(',0,', ',first,', 1)}\n", "first; allowed"),
+    ("seed_0.csv", f"{HEAD}\n{ROW[:-3]}inf\n", "high is inf; allowed"),
+    ("seed_0.csv", f"{HEAD}\n{ROW}\n{ROW}\n", "has teacher, 0, 3, mean_square"),
+    ("seed_0.csv", f"{HEAD}\n{ROW}\n{AT}\n", "had collapse 'mean_square'"),
+    ("seed_1.json", "{}", "seed_1.json: lacks controls"),
+    ("seed_1.json", '{"controls": {}, "arguments": {}}', "lacks faithfulness_images"),
+    ("comparison.csv", "method,reference\n", "comparison.csv: lacks verdict"),
+    ("comparison.csv", comparison("better"), "verdict is better; allowed: below, above"),
+    ("data.json", "{}", "data.json: not a description"),
+    ("data.json", json.dumps({**DESCRIPTION, "images": []}), "not a description"),
+    *(
+        (name, None, f"{name}: no such file")
+        for name in ("seed_2.csv", "seed_2.json", "comparison.csv", "data.json")
     ),
-    "point": (
-        "seed_0.csv", f"{HEAD}\n{ROW.replace('before_activation', 'between')}\n",
-        "point is between; allowed: before_activation, after_activation",
-    ),
-    "seed": ("seed_0.csv", f"{HEAD}\n{ROW.replace(',0,', ',first,', 1)}\n", "first; allowed"),
-    "number": ("seed_0.csv", f"{HEAD}\n{ROW[:-3]}tall\n", "high is tall; allowed"),
-    "infinite": ("seed_0.csv", f"{HEAD}\n{ROW[:-3]}inf\n", "high is inf; allowed"),
-    "row twice": ("seed_0.csv", f"{HEAD}\n{ROW}\n{ROW}\n", "has teacher, 0, 3, mean_square"),
-    "no teacher": ("seed_0.csv", f"{HEAD}\n{AT}\n", "expected a teacher"),
-    "other experiment": ("seed_0.csv", f"{HEAD}\n{ROW}\n{AT}\n", "had collapse 'mean_square'"),
-    "no controls": ("seed_1.json", "{}", "seed_1.json: lacks controls"),
-    "comparison": ("comparison.csv", "method,reference\n", "comparison.csv: lacks verdict"),
-    "verdict": ("comparison.csv", comparison("better"), "'better'; allowed: above, below"),
-    "description": ("data.json", "{}", "data.json: not a description"),
-    "no description": ("data.json", json.dumps({**DESCRIPTION, "images": []}), "not a description"),
-    "missing table": ("seed_2.csv", None, "seed_2.csv: no such file"),
-    "missing provenance": ("seed_2.json", None, "seed_2.json: no such file"),
-    "missing comparison": ("comparison.csv", None, "comparison.csv: no such file"),
-    "missing description": ("data.json", None, "data.json: no such file"),
-}  # fmt: skip
+]
 
 
 def mistaken(tmp_path: Path, inputs: list[str], *more: str) -> str:
@@ -315,10 +316,11 @@ def mistaken(tmp_path: Path, inputs: list[str], *more: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistake(tmp_path: Path, inputs: list[str], mistake: str) -> None:
+@pytest.mark.parametrize(("name", "content", "said"), MISTAKES)
+def test_mistake(
+    tmp_path: Path, inputs: list[str], name: str, content: str | None, said: str
+) -> None:
     """A damaged or missing input ends with one line that names it, and leaves nothing."""
-    name, content, said = MISTAKES[mistake]
     file = tmp_path / "inputs" / name
     file.unlink()
     if content is not None:
@@ -327,9 +329,16 @@ def test_mistake(tmp_path: Path, inputs: list[str], mistake: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "unknown"), [("--attention-methods", "teacher"), ("--claimed-below", "sum_at")]
+    ("flag", "values", "said"),
+    [
+        ("--attention-methods", ("at", "teacher"), "'teacher'; allowed: baseline, kd, at, at_kd"),
+        ("--claimed-below", ("at", "sum_at"), "'sum_at'; allowed: baseline, kd, at, at_kd"),
+        ("--smallest-difference", ("beauty", "1"), "beauty 1; allowed: a number above 0, of one"),
+        ("--smallest-difference", ("border", "0"), "border 0; allowed: a number above 0, of one"),
+    ],
 )
-def test_unknown_method(tmp_path: Path, inputs: list[str], flag: str, unknown: str) -> None:
-    """A method that a claim is about must be one of the students."""
-    line = mistaken(tmp_path, inputs, flag, "at", unknown)
-    assert f"{flag}: found '{unknown}'; allowed: baseline, kd, at, at_kd" in line
+def test_wrong_flag(
+    tmp_path: Path, inputs: list[str], flag: str, values: tuple[str, ...], said: str
+) -> None:
+    """A claim is about students, and a smallest difference is of a measure that is judged."""
+    assert f"{flag}: found {said}" in mistaken(tmp_path, inputs, flag, *values)

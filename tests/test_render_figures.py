@@ -68,6 +68,7 @@ def test_attention_figure_has_room_for_its_heads(repeat: int, method: str, other
         figure = attention_figure(dict.fromkeys(models, arrays), "mean_square", False, results)
         figure.canvas.draw()
     [axes] = figure.axes
+    assert "attention, mean of squares over" in " ".join(axes.get_title().split())
     title = axes.title.get_window_extent()
     stages = [text.get_window_extent() for text in axes.texts]
     heads = [tick.get_window_extent() for tick in axes.get_xticklabels()]

@@ -14,12 +14,12 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from jobs import PICTURES, TINY, Snakemake
+from jobs import MORE, TINY, Snakemake
 from shell import README, shell_commands
 
 pytestmark = pytest.mark.workflow
 
-CONFIGS = ["--configfile", TINY, PICTURES]
+CONFIGS = ["--configfile", TINY, MORE]
 CATEGORIES = ["1. Results", "2. Curves", "3. Attention maps", "4. Claims"]
 # Of one experiment, whatever its methods.
 ITEMS = {
@@ -123,7 +123,7 @@ def click(browser: Chrome, row: int, icon: str) -> None:
 
 def test_report(browser: Chrome) -> None:
     """Every item of every category opens, figures render, and the console has no error."""
-    seen: dict[str, set[str]] = {"tiny": set(), "pictures": set()}
+    seen: dict[str, set[str]] = {"tiny": set(), "pictures": set(), "sweep": set()}
     for category in CATEGORIES:
         for number, (experiment, name) in enumerate(open_category(browser, category)):
             click(browser, number, "eye")

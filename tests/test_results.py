@@ -11,7 +11,8 @@ import pytest
 
 import render_table
 from distillation.reporting.consistency import check_one_experiment
-from distillation.reporting.results import all_labels, colours, held_out_words
+from distillation.reporting.quantities import rows_of
+from distillation.reporting.results import Results, all_labels, colours, held_out_words
 from distillation.reporting.trained import Run
 from made_up import TERMS, a_run, write_runs
 
@@ -178,7 +179,8 @@ def test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         *("Training cross-entropy (nats)", "Labels term, weight x Labels", "Labels loss"),
         *("KD term, weight x KD", "KD loss", "AT term, weight x AT", "AT loss"),
         *("Training accuracy (%)", "Test accuracy (%)", "Test cross-entropy (nats)"),
-        *("Calibration error (%)", "Agreement with the teacher (%)", "Training time (s)"),
+        *("Calibration error (%)", "Agreement with the teacher (%)"),
+        *("Best test epoch, not used (%)", "Best minus last (points)", "Training time (s)"),
     ]
     table = {row[0]: row[1:] for row in rows}
     # 0.02 in the last epoch, times 0.9.
@@ -187,6 +189,17 @@ def test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     summary = json.loads((tmp_path / "summary").read_text())
     assert summary["kd"]["teacher_agreement"] == 99.25
     assert "teacher_agreement" not in summary["teacher"]
+
+
+def test_best_epoch() -> None:
+    """The best test epoch is told beside the last, which counts, with by how much it flatters."""
+    run = a_run("kd", 0)
+    run.history["test_accuracy"] = [0.6, 0.5]
+    rows = {row.head: row.read for row in rows_of(Results("Digits", [run], {"kd": "KD"}))}
+    assert rows["Best test epoch, not used (%)"](run) == pytest.approx(60)
+    assert rows["Best minus last (points)"](run) == pytest.approx(10)
+    elsewhere = replace(run, history=run.history.iloc[:0])
+    assert rows["Best minus last (points)"](elsewhere) is None
 
 
 def test_a_teacher_from_elsewhere_and_held_out_images(

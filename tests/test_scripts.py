@@ -6,229 +6,176 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from distillation.data.dataset import ARRAYS, digest_arrays, read_dataset
+import train_student
+from distillation.data.arrays import digest_arrays
+from distillation.data.dataset import read_dataset
 from distillation.record.checkpoint import load_checkpoint
 from distillation.record.digest import code_digest
-from distillation.terms.losses import Collapse
+from distillation.training.run import Student
+from learners import assert_same_checkpoint
+from shell import ROOT
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "workflow/scripts"
+SCRIPTS = ROOT / "workflow/scripts"
 NAMES = sorted(path.name for path in SCRIPTS.glob("*.py"))
-SERVER = Path(__file__).with_name("script_server.py")
+PRINTING = ("describe_network.py", "describe_settings.py")
 
 Done = subprocess.CompletedProcess[str]
 RunScript = Callable[..., Done]
 
-DIGITS = {
-    "format": "digits",
-    "image_size": 12,
-    "digit_size": 8,
-    "clutter_pieces": 1,
-    "clutter_size": 4,
-    "train_placements": 1,
-    "test_placements": 1,
-    "test_fraction": 0.9,
-    "seed": 0,
+DIGITS = [
+    "--format", "digits", "image_size=12", "digit_size=8", "clutter_pieces=1", "clutter_size=4",
+    "train_placements=1", "test_placements=1", "test_fraction=0.9", "seed=0",
+]  # fmt: skip
+SPLITS = {"train": 179, "test": 1618}
+TRAINING = [
+    "--network", "wrn", "depth=10", "width=1", "--epochs", "1", "--batch-size", "64",
+    "--schedule", "one_cycle", "--padding", "1", "--no-flip", "--gamma-init", "ones",
+    "--seed", "0", "--precision", "float32", "--compile", "off",
+]  # fmt: skip
+KD = ["--term", "labels", "weight=0.1", "--term", "kd", "weight=0.9"]
+AT = ["--term", "at", "weight=1000"]
+# Of each method the flags of its terms, and their names and weights.
+METHODS: dict[str, tuple[list[str], dict[str, float]]] = {
+    "baseline": ([], {"labels": 1}),
+    "kd": (KD, {"labels": 0.1, "kd": 0.9}),
+    "at": (AT, {"labels": 1, "at": 1000}),
+    "at_kd": ([*KD, *AT], {"labels": 0.1, "kd": 0.9, "at": 1000}),
+    "hint": (["--term", "hint", "weight=2"], {"labels": 1, "hint": 2}),
 }
-TRAINING = {
-    "depth": 10,
-    "width": 1,
-    "epochs": 1,
-    "batch_size": 64,
-    "schedule": "one_cycle",
-    "learning_rate": 0.1,
-    "momentum": 0.9,
-    "weight_decay": 5e-4,
-    "padding": 1,
-    "gamma_init": "ones",
-    "seed": 0,
-    "device": "cpu",
-}
-KD = {"alpha": 0.9, "temperature": 4}
-AT = {"beta": 1000}
-METHODS = {"baseline": {}, "kd": KD, "at": AT, "at_kd": KD | AT}
-STYLE = ["--style", str(SCRIPTS / "figures.mplstyle")]
-COMPARED = [
-    *("comparison.csv", "comparison_seeds.csv", "fidelity.csv", "comparison.md", "comparison.html"),
-    *("comparison.png", "comparison.svg"),
-]
-COMPARISON = [
-    *("--title", "x", "--confidence", "0.95", "--power", "0.8", "--resamples", "200"),
-    *("--bootstrap-seed", "0", "--dpi", "50", *STYLE),
-    *(
-        text
-        for flag, file in zip(
-            ("comparison", "seeds", "fidelity", "markdown", "page", "figure", "figure-svg"),
-            COMPARED,
-            strict=True,
-        )
-        for text in (f"--{flag}", file)
-    ),
-]
-IMAGES = {"train": 179, "test": 1618}
-STATISTICS = {"mean", "std"}
+MODELS = ["teacher", *METHODS]
 
 
-def flags(settings: Mapping[str, object]) -> list[str]:
-    """Write settings as flags; None leaves a flag out."""
+def trained(folder: str) -> list[str]:
+    """Return the flags that name the outputs of a training."""
     return [
-        text
-        for name, value in settings.items()
-        if value is not None
-        for text in ("--" + name.replace("_", "-"), str(value))
+        *("--checkpoint", f"{folder}/checkpoint.pt", "--history", f"{folder}/history.csv"),
+        *("--tensorboard", f"{folder}/tensorboard", "--resume", f"resume/{folder}.pt"),
     ]
 
 
-def content(folder: Path) -> set[Path]:
-    """Return all that is in a folder, hidden or not."""
-    return set(folder.rglob("*"))
+def of_run(model: str, *names: str) -> list[str]:
+    """Return --run with the files called `names` of a model of the chain."""
+    return ["--run", model, "0", *(f"{{chain}}/{model}/{name}" for name in names)]
+
+
+# Flags by script; {chain} is the folder in which each ran once.
+DATA = ["--data", "{chain}/data/digits.npz"]
+TEACHER = ["--teacher", "{chain}/teacher/checkpoint.pt"]
+TABLED = ["--teacher-targets", "{chain}/teacher/targets.npz"]
+PREPARE = ["--archive", "out.npz", "--description", "out.json"]
+STUDENT = [*DATA, *TRAINING, *trained("out")]
+STUDENTS = [
+    *(*DATA, *TRAINING, *TEACHER, "--student", "baseline", "--student", "kd", "kd"),
+    *("--checkpoint", "a/1.pt", "b/1.pt", "--history", "a/1.csv", "b/1.csv"),
+    *("--tensorboard", "a/events", "b/events", "--resume", "a/2.pt", "b/2.pt"),
+]
+EXTRACT = [*DATA, "--checkpoint", "{chain}/kd/checkpoint.pt", "--attention", "out.npz"]
+EVALUATE = [
+    *(*EXTRACT[:-2], "--metrics", "out.json", "--predictions", "out.npz"),
+    *("--metric", "top1_accuracy", "--metric", "teacher_agreement"),
+    *("--teacher-predictions", "{chain}/teacher/predictions.npz"),
+]
+TABULATE = [
+    *(*DATA, "--checkpoint", "{chain}/teacher/checkpoint.pt", "--targets", "out.npz"),
+    *("--padding", "1", "--no-flip"),
+]
+MEASURE = [
+    *(*DATA, "--network", "kd", "0", "{chain}/kd/checkpoint.pt", *TEACHER, "--taught", "kd"),
+    *("--object-mask", "stored", "--metrics", "out.csv", "--provenance", "out.json"),
+]
+TITLE = ["--title", "By hand", "--label", "at_kd", "AT+KD"]
+TABLE = [
+    *("--csv", "table.csv", "--markdown", "table.md", "--page", "table.html"),
+    *("--summary", "summary.json", "--provenance", "provenance.json"),
+]
+STYLE = ["--dpi", "50", "--style", str(SCRIPTS / "figures.mplstyle")]
+FIGURES = [*STYLE, "--figures", "figures"]
+COMPARE = [
+    *(*STYLE, "--resamples", "200", "--comparison", "comparison.csv", "--seeds", "seeds.csv"),
+    *("--fidelity", "fidelity.csv", "--markdown", "comparison.md", "--page", "comparison.html"),
+    *("--figure", "comparison.png", "--figure-svg", "comparison.svg"),
+]
+RUN = ("metrics.json", "history.csv")
+COMPARED, DRAWN = (*RUN, "predictions.npz"), (*RUN, "attention.npz")
 
 
 def assert_one_line(done: Done, *fragments: str) -> None:
     """Assert that a command ended with status 1 and one line on stderr that has the fragments."""
     assert done.returncode == 1, done.stdout + done.stderr
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
     assert "Traceback" not in done.stderr
     for fragment in fragments:
-        assert fragment in lines[0]
+        assert fragment in done.stderr
 
 
-@pytest.fixture(scope="module")
-def run_script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunScript]:
-    """Yield a function that runs a script with flags in a folder, each time in a new process."""
-    streams = tmp_path_factory.mktemp("streams")
-    server = subprocess.Popen(
-        [sys.executable, str(SERVER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        # A fork takes over no threads but the one that forks, so there should be no other.
-        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    stdin, stdout = server.stdin, server.stdout
+@pytest.fixture(scope="session")
+def run_script(forks: dict[str, str]) -> RunScript:
+    """Return a function that runs a script with flags in a folder, each time in a new process."""
+    python = str(shutil.which("python", path=forks["PATH"]))
 
-    def run(folder: Path, name: str, *arguments: str) -> Done:
-        argv = [str(SCRIPTS / name), *arguments]
-        files = {stream: streams / stream for stream in ("stdout", "stderr")}
-        for file in files.values():
-            file.unlink(missing_ok=True)
-        request = {"argv": argv, "folder": str(folder)}
-        request |= {stream: str(file) for stream, file in files.items()}
-        stdin.write(json.dumps(request) + "\n")
-        stdin.flush()
-        status = int(stdout.readline())
-        return Done(argv, status, files["stdout"].read_text(), files["stderr"].read_text())
+    def run(folder: Path, name: str, *arguments: str, **places: Path) -> Done:
+        filled = [argument.format(**places) if places else argument for argument in arguments]
+        return subprocess.run(
+            [python, str(SCRIPTS / name), *filled], cwd=folder, env=forks, text=True, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True,
+        )  # fmt: skip
 
-    yield run
-    stdin.close()
-    assert server.wait() == 0
-    stdout.close()
+    return run
 
 
-def outputs_of_training(folder: str) -> list[str]:
-    """Return the flags that name the outputs of a training."""
-    return [
-        *("--checkpoint", f"{folder}/checkpoint.pt"),
-        *("--history", f"{folder}/history.csv"),
-        *("--tensorboard", f"{folder}/tensorboard"),
-        *("--resume", f"resume/{folder}.pt"),
-    ]
-
-
-def run_flags(models: list[str], *names: str) -> list[str]:
-    """Return --run flags with the files called `names` of each model."""
-    return [
-        text
-        for model in models
-        for text in ("--run", model, "0", *(f"{model}/{name}" for name in names))
-    ]
-
-
-@pytest.fixture(scope="module")
-def chain(run_script: RunScript, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def chain(run_script: RunScript, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """Return the folder in which every script ran once, called by hand one after the other."""
-    folder = tmp_path_factory.mktemp("chain")
-    models = ["teacher", *METHODS]
 
-    def run(name: str, *arguments: str) -> None:
-        done = run_script(folder, name, *arguments)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
+    def make(folder: Path) -> None:
+        def run(name: str, *arguments: str) -> None:
+            done = run_script(folder, name, *arguments, chain=Path())
+            assert (done.returncode, done.stderr) == (0, ""), (name, done.stderr)
 
-    run(
-        "prepare_data.py",
-        *("--archive", "data/digits.npz", "--description", "data/digits.json"),
-        *flags(DIGITS),
-    )
-    data = ["--data", "data/digits.npz"]
-    run("train_teacher.py", *data, *flags(TRAINING), *outputs_of_training("teacher"))
-    run(
-        "tabulate_targets.py",
-        *(*data, "--checkpoint", "teacher/checkpoint.pt", "--targets", "teacher/targets.npz"),
-        *("--padding", "1", "--device", "cpu"),
-    )
-    for method, weights in METHODS.items():
-        teacher = ["--teacher", "teacher/checkpoint.pt"] if weights else []
-        run(
-            "train_student.py",
-            *(*data, *flags(TRAINING | weights), *teacher),
-            *outputs_of_training(method),
-        )
-    for model in models:
-        network = [*data, "--checkpoint", f"{model}/checkpoint.pt", "--device", "cpu"]
-        teacher = [] if model == "teacher" else ["teacher/predictions.npz"]
-        run(
-            "evaluate.py",
-            *network,
-            *("--metrics", f"{model}/metrics.json"),
-            *("--predictions", f"{model}/predictions.npz"),
-            *("--batch-size", "500"),
-            *(text for file in teacher for text in ("--teacher-predictions", file)),
-        )
-        run(
-            "extract_attention.py",
-            *network,
-            *("--attention", f"{model}/attention.npz", "--images-per-class", "1", "--seed", "0"),
-        )
-    run(
-        "render_table.py",
-        *("--title", "By hand", "--csv", "table.csv", "--markdown", "table.md"),
-        *("--page", "table.html", "--summary", "summary.json", "--provenance", "provenance.json"),
-        *run_flags(models, "metrics.json", "history.csv"),
-    )
-    run(
-        "compare_methods.py",
-        *(*COMPARISON, *run_flags(models, "metrics.json", "history.csv", "predictions.npz")),
-        *("--pair", "at_kd", "baseline", "--pair", "at_kd", "kd"),
-    )
-    run(
-        "render_figures.py",
-        *("--title", "By hand", "--figures", "figures", "--dpi", "50"),
-        *("--style", str(SCRIPTS / "figures.mplstyle")),
-        *run_flags(models, "metrics.json", "history.csv", "attention.npz"),
-    )
-    return folder
+        def runs(*names: str) -> list[str]:
+            return [*TITLE, *(text for model in MODELS for text in of_run(model, *names))]
+
+        files = ["--archive", "data/digits.npz", "--description", "data/digits.json"]
+        run("prepare_data.py", *DIGITS, *files)
+        run("train_teacher.py", *DATA, *TRAINING, *trained("teacher"))
+        run("tabulate_targets.py", *TABULATE, "--targets", "teacher/targets.npz")
+        for method, (flags, weights) in METHODS.items():
+            teacher = TEACHER if len(weights) > 1 else []
+            run("train_student.py", *DATA, *TRAINING, *flags, *teacher, *trained(method))
+        for model in MODELS:
+            own = ["--checkpoint", f"{model}/checkpoint.pt"]
+            flags = EVALUATE[:-2] if model == "teacher" else EVALUATE
+            places = [f"{model}/metrics.json", "--predictions", f"{model}/predictions.npz"]
+            run("evaluate.py", *flags, *own, "--metrics", *places)
+            run("extract_attention.py", *EXTRACT, *own, "--attention", f"{model}/attention.npz")
+        run("render_table.py", *TABLE, *runs(*RUN))
+        pairs = [text for method in ("baseline", "kd") for text in ("--pair", "at_kd", method)]
+        run("compare_methods.py", *COMPARE, *runs(*COMPARED), *pairs)
+        run("render_figures.py", *FIGURES, *runs(*DRAWN))
+
+    return once("chain", make)
 
 
-def read_history(folder: Path) -> list[dict[str, float]]:
-    """Read the history in a model's folder."""
-    with (folder / "history.csv").open() as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """Read the rows of a CSV file."""
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
+def read_json(file: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(file.read_text())
 
 
 def read_archive(file: Path) -> dict[str, np.ndarray]:
@@ -238,939 +185,316 @@ def read_archive(file: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_help_is_the_docstring(run_script: RunScript, tmp_path: Path, name: str) -> None:
-    """--help prints the script's docstring and ends with 0."""
+def test_help_and_unknown_flags(run_script: RunScript, tmp_path: Path, name: str) -> None:
+    """--help prints the docstring and says something of each flag; no other flag is taken."""
     done = run_script(tmp_path, name, "--help")
-    docstring = ast.get_docstring(ast.parse((SCRIPTS / name).read_text()))
-    assert docstring
-    assert done.returncode == 0
+    docstring = ast.get_docstring(ast.parse((SCRIPTS / name).read_text())) or "none"
     assert docstring in done.stdout
-    assert done.stderr == ""
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_flag_is_explained(run_script: RunScript, tmp_path: Path, name: str) -> None:
-    """--help says something about each flag."""
-    options = run_script(tmp_path, name, "--help").stdout.partition("options:\n")[2]
+    assert (done.returncode, done.stderr) == (0, "")
+    options = done.stdout.partition("options:\n")[2]
     entries = [" ".join(entry.split()) for entry in ("\n" + options).split("\n  -")[1:]]
     assert entries
     for entry in entries:
         # The last flag's argument is followed by the text.
-        _, _, tail = entry.rpartition("--")
-        assert len(tail.split()) > 2, entry
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("flag", ["--no-such-flag", "--no-such-flag=1"])
-def test_unknown_flag(run_script: RunScript, tmp_path: Path, name: str, flag: str) -> None:
-    """A flag that doesn't exist ends with one line, 1, and no output."""
-    assert_one_line(run_script(tmp_path, name, flag), name)
-    assert not content(tmp_path)
-
-
-def test_abbreviated_flag(run_script: RunScript, chain: Path, tmp_path: Path) -> None:
-    """An abbreviated flag isn't taken for the one that it begins."""
-    done = run_script(
-        tmp_path,
-        "train_teacher.py",
-        *("--data", str(chain / "data/digits.npz"), "--lea", "0.1"),
-        *(*flags(TRAINING | {"learning_rate": None}), *outputs_of_training("out")),
-    )
-    assert_one_line(done, "--learning-rate")
-    assert not content(tmp_path)
+        assert len(entry.rpartition("--")[2].split()) > 2, entry
+    for flag in ("--no-such-flag", "--no-such-flag=1"):
+        assert_one_line(run_script(tmp_path, name, flag), name)
+    if name not in PRINTING:
+        assert_one_line(run_script(tmp_path, name), "required: --")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_plain_python_from_another_folder(chain: Path, tmp_path: Path) -> None:
     """A script called by its absolute path works in any folder, with nothing installed or set."""
+    command = [sys.executable, str(SCRIPTS / "prepare_data.py"), *DIGITS]
     done = subprocess.run(
-        [
-            *(sys.executable, str(SCRIPTS / "prepare_data.py")),
-            *("--archive", "deep/er/digits.npz", "--description", "digits.json"),
-            *flags(DIGITS),
-        ],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        [*command, "--archive", "deep/er/digits.npz", "--description", "digits.json"],
+        cwd=tmp_path, env={"PATH": os.environ["PATH"]}, text=True, capture_output=True, check=False,
+    )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    written = read_archive(tmp_path / "deep/er/digits.npz")
-    assert digest_arrays(written) == digest_arrays(read_archive(chain / "data/digits.npz"))
-
-
-def test_no_flags(run_script: RunScript, tmp_path: Path) -> None:
-    """A script without its flags names those that it needs."""
-    for name in NAMES:
-        assert_one_line(run_script(tmp_path, name), "required: --")
-
-
-def test_prepared_data(chain: Path) -> None:
-    """prepare_data writes the arrays that training reads and a description that fits them."""
-    arrays = read_archive(chain / "data/digits.npz")
-    description = json.loads((chain / "data/digits.json").read_text())
-    assert set(arrays) == {*ARRAYS, "train_masks", "test_masks"}
-    for split, count in IMAGES.items():
-        assert arrays[f"{split}_images"].shape == (count, 12, 12, 1)
-        assert arrays[f"{split}_images"].dtype == np.uint8
-        assert arrays[f"{split}_labels"].shape == (count,)
-        assert arrays[f"{split}_masks"].shape == (count, 12, 12)
-        assert description["images"][split]["count"] == count
-        assert sum(description["images"][split]["per_class"]) == count
+    arrays = read_archive(tmp_path / "deep/er/digits.npz")
+    description = read_json(tmp_path / "digits.json")
+    assert description == read_json(chain / "data/digits.json")
     assert description["sha256"] == digest_arrays(arrays)
-    assert description["class_names"] == [str(digit) for digit in range(10)]
-    assert description["mean"] == pytest.approx([arrays["train_images"].mean()])
-    assert description["std"] == pytest.approx([arrays["train_images"].std()])
+    for split, count in SPLITS.items():
+        assert arrays[f"{split}_images"].shape == (count, 12, 12, 1)
+        assert description["images"][split]["count"] == count
 
 
-@pytest.mark.parametrize("model", ["teacher", *METHODS])
+@pytest.mark.parametrize("model", MODELS)
 def test_trained_model(chain: Path, model: str) -> None:
-    """A training leaves a checkpoint that loads, a row per epoch and events, but no resume file."""
+    """A training leaves a checkpoint that loads, a row that adds up, events, and no state."""
     dataset = read_dataset(chain / "data/digits.npz")
-    network, saved = load_checkpoint(chain / model / "checkpoint.pt", dataset, torch.device("cpu"))
-    assert network.architecture == {"depth": 10, "width": 1, "classes": 10, "channels": 1}
-    provenance = saved["provenance"]
+    _, saved = load_checkpoint(chain / model / "checkpoint.pt", dataset, torch.device("cpu"))
+    assert saved["title"] == "WRN-10-1"
+    # What a term trains beside the student stays behind.
+    assert not [name for name in saved["state"] if "regressor" in name]
+    provenance, (_, weights) = saved["provenance"], METHODS.get(model, METHODS["baseline"])
     assert provenance["data_sha256"] == dataset.sha256
-    assert provenance["seed"] == 0
-    assert provenance["arguments"]["epochs"] == TRAINING["epochs"]
-    assert ("teacher" in provenance) == bool(METHODS.get(model))
-    assert [row["epoch"] for row in read_history(chain / model)] == [1]
+    assert ("teacher" in provenance) == (len(weights) > 1)
+    terms = provenance["arguments"]["term"]
+    assert {name: term["weight"] for name, term in terms.items()} == weights
+    assert provenance["plugins"].keys() == {"networks.wrn", *(f"terms.{name}" for name in weights)}
+    (row,) = read_rows(chain / model / "history.csv")
+    assert row["epoch"] == "1"
+    total = sum(weight * float(row[name]) for name, weight in weights.items())
+    assert float(row["loss"]) == pytest.approx(total, rel=1e-5)
     assert list((chain / model / "tensorboard").glob("events.*"))
     assert not list((chain / "resume").iterdir())
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_terms_of_the_objective(chain: Path, method: str) -> None:
-    """The history holds the terms that a method has, and they add up to the total."""
-    (row,) = read_history(chain / method)
-    weights = METHODS[method]
-    attention = [row[f"attention_{group}"] for group in (1, 2, 3)] if "beta" in weights else []
-    assert ("distillation" in row) == ("alpha" in weights)
-    assert len([name for name in row if name.startswith("attention_")]) == len(attention)
-    alpha, beta = weights.get("alpha", 0), weights.get("beta", 0)
-    total = (1 - alpha) * row["cross_entropy"] + beta * sum(attention)
-    total += alpha * row.get("distillation", 0)
-    assert row["loss"] == pytest.approx(total, rel=1e-5)
-
-
-@pytest.mark.parametrize("model", ["teacher", *METHODS])
-def test_evaluation(chain: Path, model: str) -> None:
-    """Metrics agree with the predictions beside them and say what they were made with."""
-    metrics = json.loads((chain / model / "metrics.json").read_text())
+@pytest.mark.parametrize("model", MODELS)
+def test_measured_model(chain: Path, model: str) -> None:
+    """Metrics are those of the predictions and of the training; maps show the same images."""
+    metrics = read_json(chain / model / "metrics.json")
     predictions = read_archive(chain / model / "predictions.npz")
     arrays = read_archive(chain / "data/digits.npz")
-    assert {name: array.shape for name, array in predictions.items()} == {
-        "logits": (IMAGES["test"], 10),
-        "labels": (IMAGES["test"],),
-        "predictions": (IMAGES["test"],),
-    }
     np.testing.assert_array_equal(predictions["labels"], arrays["test_labels"])
     right = predictions["predictions"] == predictions["labels"]
-    assert metrics["top1_accuracy"] == pytest.approx(right.mean())
-    assert metrics["top1_accuracy"] <= metrics["top5_accuracy"] <= 1
-    assert np.sum(metrics["confusion_matrix"]) == metrics["images"] == IMAGES["test"]
-    assert np.trace(metrics["confusion_matrix"]) == right.sum()
-    assert list(metrics["per_class_accuracy"]) == [str(digit) for digit in range(10)]
-    assert metrics["provenance"]["data_sha256"] == metrics["training_provenance"]["data_sha256"]
-    assert metrics["training_provenance"]["arguments"]["epochs"] == TRAINING["epochs"]
-    assert ("teacher_agreement" in metrics) == (model != "teacher")
-    assert ("teacher_divergence" in metrics) == (model != "teacher")
-    (row,) = read_history(chain / model)
-    assert metrics["top1_accuracy"] == pytest.approx(row["test_accuracy"])
+    accuracy = metrics["metrics"]["top1_accuracy"]["value"]
+    assert accuracy == pytest.approx(100 * right.mean())
+    (row,) = read_rows(chain / model / "history.csv")
+    assert accuracy == pytest.approx(100 * float(row["test_accuracy"]))
+    assert ("teacher_agreement" in metrics["metrics"]) == (model != "teacher")
+    attention, first = (read_archive(chain / each / "attention.npz") for each in (model, "teacher"))
+    np.testing.assert_array_equal(attention["indices"], first["indices"])
+    np.testing.assert_array_equal(attention["labels"], np.arange(10))
+    assert [attention[f"mean_square_{stage}"].shape[1] for stage in (1, 2, 3)] == [12, 6, 3]
 
 
-def test_attention(chain: Path) -> None:
-    """Every network's maps show the same image of each class, for 5 collapses and 3 groups."""
-    arrays = read_archive(chain / "data/digits.npz")
-    first = read_archive(chain / "teacher/attention.npz")
-    for model in ("teacher", *METHODS):
-        attention = read_archive(chain / model / "attention.npz")
-        np.testing.assert_array_equal(attention["indices"], first["indices"])
-        np.testing.assert_array_equal(attention["labels"], np.arange(10))
-        np.testing.assert_array_equal(
-            attention["images"], arrays["test_images"][attention["indices"]]
-        )
-        maps = {name: array.shape for name, array in attention.items() if name[-1].isdigit()}
-        assert maps == {
-            f"{collapse}_{group}": (10, side, side)
-            for collapse in get_args(Collapse)
-            for group, side in ((1, 12), (2, 6), (3, 3))
-        }
-
-
-def test_table(chain: Path) -> None:
-    """The table has a row per quantity, columns for each model in the order of the flags."""
-    with (chain / "table.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    models = ["teacher", *METHODS]
-    columns = [f"{model}_{name}" for model in models for name in ("mean", "std", "n")]
-    assert list(rows[0]) == ["quantity", "unit", *columns]
-    table = {row["quantity"]: row for row in rows}
-    for model in models:
-        metrics = json.loads((chain / model / "metrics.json").read_text())
-        accuracy = table["Test (validation) accuracy"]
-        assert float(accuracy[f"{model}_mean"]) == pytest.approx(100 * metrics["top1_accuracy"])
-        # One seed has no deviation.
-        assert accuracy[f"{model}_std"] == ""
-        assert accuracy[f"{model}_n"] == "1"
-        has = METHODS.get(model, {})
-        assert table["KD term, alpha x T^2 x KL"][f"{model}_n"] == str(int("alpha" in has))
-        assert table["AT term, beta x AT loss"][f"{model}_n"] == str(int("beta" in has))
-        assert table["Agreement with the teacher"][f"{model}_n"] == str(int(model != "teacher"))
-    summary = json.loads((chain / "summary.json").read_text())
-    assert list(summary) == models
-    assert summary["kd"]["n"] == 1
-    accuracy = 100 * summary["kd"]["top1_accuracy"]
-    assert accuracy == pytest.approx(float(table["Test (validation) accuracy"]["kd_mean"]))
-    assert "teacher_agreement" not in summary["teacher"]
-    markdown = (chain / "table.md").read_text().splitlines()
-    assert markdown[0] == "# By hand"
-    head, rule, *body = [line.split(" | ") for line in markdown if line.startswith("|")]
-    names = ["Teacher", "Baseline", "KD", "AT", "AT+KD"]
-    assert [cell.rstrip(" |") for cell in head[1:]] == [f"{name} (n = 1)" for name in names]
-    assert len(rule) == len(head)
-    assert len(body) == len(rows)
-    assert {len(line) for line in body} == {len(head)}
-
-
-def test_provenance_of_the_table(chain: Path) -> None:
-    """The table's provenance has that of each model's training and evaluation, whole."""
-    provenance = json.loads((chain / "provenance.json").read_text())
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=SCRIPTS, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    assert provenance["table"]["commit"] == (commit or None)
+def test_table_and_its_provenance(chain: Path) -> None:
+    """The table has what each model's files have, and the provenance of all of them, whole."""
+    table = {row["quantity"]: row for row in read_rows(chain / "table.csv")}
+    provenance, summary = (read_json(chain / f"{name}.json") for name in ("provenance", "summary"))
     assert provenance["table"]["code_digest"] == code_digest(SCRIPTS / "render_table.py")
-    assert [(run["model"], run["seed"]) for run in provenance["runs"]] == [
-        (model, 0) for model in ["teacher", *METHODS]
-    ]
-    description = json.loads((chain / "data/digits.json").read_text())
-    for run in provenance["runs"]:
-        metrics = json.loads((chain / run["model"] / "metrics.json").read_text())
+    assert [run["model"] for run in provenance["runs"]] == list(summary) == MODELS
+    for model, run in zip(MODELS, provenance["runs"], strict=True):
+        metrics = read_json(chain / model / "metrics.json")
+        accuracy = metrics["metrics"]["top1_accuracy"]["value"]
+        assert float(table["Test accuracy"][f"{model}_mean"]) == pytest.approx(accuracy)
         assert run["training"] == metrics["training_provenance"]
         assert run["evaluation"] == metrics["provenance"]
         for step in (run["training"], run["evaluation"]):
-            assert step["data_sha256"] == description["sha256"]
-            assert step["packages"] == description["provenance"]["packages"]
+            assert step["data_sha256"] == read_json(chain / "data/digits.json")["sha256"]
             assert step["packages"]["torch"] == version("torch")
-        assert run["training"]["arguments"]["epochs"] == TRAINING["epochs"]
-        assert run["training"]["arguments"].get("alpha", 0) == METHODS.get(run["model"], {}).get(
-            "alpha", 0
+    assert (chain / "table.md").read_text().startswith("# By hand\n")
+
+
+def test_comparison_and_figures(chain: Path) -> None:
+    """Pairs come first, in order, by what predictions say; figures are in both formats."""
+    pairs = read_rows(chain / "comparison.csv")[:2]
+    assert [row["method"] for row in pairs] == ["at_kd", "at_kd"]
+    assert [row["reference"] for row in pairs] == ["baseline", "kd"]
+    for row in pairs:
+        one, other = (
+            read_archive(chain / row[name] / "predictions.npz")["top1_accuracy"].mean()
+            for name in ("method", "reference")
         )
-    script = SCRIPTS / "train_teacher.py"
-    assert provenance["runs"][0]["training"]["code_digest"] == code_digest(script)
+        assert float(row["difference"]) == pytest.approx(one - other, abs=1e-9)
+        for name in ("comparison.md", "comparison.html"):
+            assert row["sentence"] in (chain / name).read_text()
+    drawn = {path.name for path in (chain / "figures").iterdir()}
+    assert {Path(name).stem + end for name in drawn for end in (".png", ".svg")} == drawn != set()
 
 
-def test_comparison(chain: Path) -> None:
-    """The comparison has each pair and seed, and its numbers are those of the predictions."""
-    with (chain / "comparison.csv").open() as file:
-        pairs = list(csv.DictReader(file))
-    with (chain / "comparison_seeds.csv").open() as file:
-        seeds = list(csv.DictReader(file))
-    with (chain / "fidelity.csv").open() as file:
-        fidelity = list(csv.DictReader(file))
-    names = [("at_kd", "baseline"), ("at_kd", "kd")]
-    assert [(row["method"], row["reference"]) for row in pairs] == names
-    right = {}
-    for method in METHODS:
-        arrays = read_archive(chain / f"{method}/predictions.npz")
-        right[method] = arrays["predictions"] == arrays["labels"]
-    for (method, reference), row, seed in zip(names, pairs, seeds, strict=True):
-        alone = int((right[method] & ~right[reference]).sum())
-        other = int((~right[method] & right[reference]).sum())
-        difference = 100 * (alone - other) / IMAGES["test"]
-        assert float(row["difference"]) == pytest.approx(difference, abs=1e-9)
-        assert float(row["images_low"]) <= difference <= float(row["images_high"])
-        assert (int(seed["only_method_correct"]), int(seed["only_reference_correct"])) == (
-            alone,
-            other,
-        )
-        # One seed tells nothing of others.
-        assert row["verdict"] == "one_seed"
-        assert {row[name] for name in ("low", "high", "p_value", "p_holm", "detectable")} == {""}
-        assert row["sentence"].startswith("With one seed nothing can be said about other seeds")
-        assert row["sentence"] in (chain / "comparison.md").read_text()
-        assert row["sentence"] in (chain / "comparison.html").read_text()
-    measures = [(row["method"], row["measure"]) for row in fidelity]
-    assert measures == [
-        (method, measure)
-        for method in METHODS
-        for measure in ("teacher_agreement", "teacher_divergence")
-    ]
-    metrics = json.loads((chain / "kd/metrics.json").read_text())
-    assert float(fidelity[2]["mean"]) == pytest.approx(100 * metrics["teacher_agreement"])
-    # The page holds the figure itself.
-    assert "data:image/png;base64," in (chain / "comparison.html").read_text()
-
-
-def test_comparison_names_different_trainings(
-    run_script: RunScript, chain: Path, tmp_path: Path
-) -> None:
-    """Students that were trained in different ways are compared if asked, and it is said."""
-    warning = "Trainings differ, which differences may come from, in"
-    assert warning not in (chain / "comparison.md").read_text()
-    metrics = json.loads((chain / "kd/metrics.json").read_text())
-    metrics["training_provenance"]["engine"]["precision"] = "bfloat16"
-    metrics["training_provenance"]["arguments"]["nesterov"] = True
-    (tmp_path / "other.json").write_text(json.dumps(metrics))
-    runs: list[str] = []
-    for model, file in (("baseline", str(chain / "baseline/metrics.json")), ("kd", "other.json")):
-        runs += ["--run", model, "0", file, str(chain / f"{model}/history.csv")]
-        runs += [str(chain / f"{model}/predictions.npz")]
-    teacher = [text.format(chain=chain) for text in TEACHER_RUN]
-    teacher += [str(chain / "teacher/predictions.npz")]
-    pair = ["--pair", "kd", "baseline"]
-    command = ["compare_methods.py", *COMPARISON, *teacher, *runs, *pair]
-    refused = run_script(tmp_path, *command)
-    assert refused.returncode == 1
-    assert "had nesterov False, of kd, seed 0, True" in refused.stderr
-    assert not (tmp_path / "comparison.md").exists()
-    done = run_script(tmp_path, *command, "--own-training", "kd", "nesterov")
-    assert done.returncode == 0, done.stderr
-    said = (tmp_path / "comparison.md").read_text().splitlines()
-    note = said[said.index(warning) :][:4]
-    precision, nesterov = "KD bfloat16, others float32", "KD True, others False"
-    assert note == [warning, "", f"- precision: {precision}", f"- nesterov: {nesterov}"]
-
-
-def test_figures(chain: Path) -> None:
-    """Every figure is there as PNG and SVG, and nothing else."""
-    attention = [
-        f"attention_{collapse}{overlay}"
-        for collapse in get_args(Collapse)
-        for overlay in ("", "_overlay")
-    ]
-    curves = ["curves_teacher", "curves_baseline", "curves_students", "curves_test"]
-    names = {*attention, *curves, "accuracy", "confusion"}
-    files = {path.name for path in (chain / "figures").iterdir()}
-    assert files == {f"{name}.{suffix}" for name in names for suffix in ("png", "svg")}
-    for name in names:
-        with Image.open(chain / "figures" / f"{name}.png") as image:
-            image.verify()
-        assert "</svg>" in (chain / "figures" / f"{name}.svg").read_text()
-
-
-@pytest.fixture(scope="module")
-def spoilt(chain: Path, run_script: RunScript, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def spoilt(
+    chain: Path, run_script: RunScript, once: Callable[[str, Callable[[Path], object]], Path]
+) -> Path:
     """Return a folder of inputs that are wrong in one way each."""
-    folder = tmp_path_factory.mktemp("spoilt")
-    whole = (chain / "data/digits.npz").read_bytes()
-    (folder / "truncated.npz").write_bytes(whole[: len(whole) // 2])
-    (folder / "empty.npz").write_bytes(b"")
-    (folder / "text.npz").write_text("not an archive")
-    (folder / "truncated.pt").write_bytes((chain / "teacher/checkpoint.pt").read_bytes()[:5000])
-    (folder / "no_metrics.json").write_text("{}")
-    (folder / "list.json").write_text("[]")
-    (folder / "truncated.json").write_text((chain / "kd/metrics.json").read_text()[:500])
-    metrics = json.loads((chain / "kd/metrics.json").read_text())
-    metrics["training_provenance"]["arguments"]["epochs"] = 9
-    (folder / "longer.json").write_text(json.dumps(metrics))
-    (folder / "anonymous.json").write_text(json.dumps(metrics | {"training_provenance": {}}))
-    header = (chain / "kd/history.csv").read_text().splitlines()[0]
-    (folder / "no_rows.csv").write_text(header + "\n")
-    (folder / "empty.csv").write_text("")
-    (folder / "no_columns.csv").write_text("epoch,loss\n1,2.0\n")
-    images = read_archive(chain / "data/digits.npz")
 
-    def save(name: str, **changes: np.ndarray) -> None:
-        np.savez_compressed(folder / name, allow_pickle=False, **(images | changes))
+    def make(folder: Path) -> None:
+        for name, file, size in (
+            ("data.npz", "data/digits.npz", 9000), ("network.pt", "teacher/checkpoint.pt", 5000),
+            ("metrics.json", "kd/metrics.json", 500), ("maps.npz", "kd/attention.npz", 900),
+        ):  # fmt: skip
+            (folder / name).write_bytes((chain / file).read_bytes()[:size])
+        metrics = read_json(chain / "kd/metrics.json")
+        metrics["training_provenance"]["arguments"]["epochs"] = 9
+        (folder / "longer.json").write_text(json.dumps(metrics))
+        (folder / "odd.csv").write_text("epoch,loss\n1,2.0\n")
+        images = read_archive(chain / "data/digits.npz")
+        shuffled = images | {"test_labels": np.roll(images["test_labels"], 1)}
+        np.savez(folder / "shuffled.npz", allow_pickle=False, **shuffled)
+        # Two of the ten classes.
+        few = {
+            f"{split}_{kind}": images[f"{split}_{kind}"][images[f"{split}_labels"] < 2]
+            for split in SPLITS
+            for kind in ("images", "labels", "masks")
+        } | {"class_names": images["class_names"][:2]}
+        np.savez(folder / "few.npz", allow_pickle=False, **images | few)
+        flags = [*EVALUATE[:-2], "--data", "shuffled.npz", "--predictions", "predictions.npz"]
+        assert run_script(folder, "evaluate.py", *flags, chain=chain).returncode == 0
 
-    # The same images, shuffled: predictions of another data set of the same shape.
-    save("shuffled.npz", test_labels=np.roll(images["test_labels"], 1))
-    save("float.npz", train_images=images["train_images"].astype(np.float32))
-    save("beyond.npz", train_labels=images["train_labels"] + 1)
-    # Two of the ten classes.
-    few = {
-        f"{split}_{kind}": images[f"{split}_{kind}"][images[f"{split}_labels"] < 2]
-        for split in ("train", "test")
-        for kind in ("images", "labels", "masks")
-    }
-    save("two_classes.npz", class_names=images["class_names"][:2], **few)
-    without_mean = {name: array for name, array in images.items() if name != "mean"}
-    np.savez_compressed(folder / "lacking.npz", allow_pickle=False, **without_mean)
-    network = ["--checkpoint", str(chain / "baseline/checkpoint.pt"), "--device", "cpu"]
-    done = run_script(
-        folder,
-        "evaluate.py",
-        *("--data", "shuffled.npz", *network, "--batch-size", "500"),
-        *("--metrics", "metrics.json", "--predictions", "shuffled_predictions.npz"),
-    )
-    assert done.returncode == 0
-    for split in ("train", "test"):
-        for name in ("a", "b"):
-            for source in ("cut", "lone", "odd", "odd_test", "large", "vast"):
-                (folder / source / split / name).mkdir(parents=True)
-                picture = Image.new("L", (12, 12), 100 if name == "a" else 200)
-                picture.save(folder / source / split / name / "1.png")
-    cut = folder / "cut/train/b/1.png"
-    cut.write_bytes(cut.read_bytes()[:-30])
-    for split in ("train", "test"):
-        shutil.rmtree(folder / "lone" / split / "b")
-    shutil.rmtree(folder / "odd/test/b")
-    (folder / "odd_test/test/b/1.png").unlink()
-    Image.new("L", (13, 12)).save(folder / "large/train/a/1.png")
-    # A header that declares more pixels than Pillow is willing to unpack.
-    vast = bytearray((folder / "vast/train/a/1.png").read_bytes())
-    vast[16:24] = (60_000).to_bytes(4, "big") * 2
-    vast[29:33] = zlib.crc32(vast[12:29]).to_bytes(4, "big")
-    (folder / "vast/train/a/1.png").write_bytes(vast)
-    (folder / "archives").mkdir()
-    (folder / "archives/cifar-10-python.tar.gz").write_bytes(b"truncated")
-    return folder
+    return once("spoilt", make)
 
 
-PREPARE = ["--archive", "out.npz", "--description", "out.json"]
-FOLDER = {"format": "image_folder", "image_size": 12, "channels": 1, "fit": "pad"}
-EVALUATE = {
-    "data": "{chain}/data/digits.npz",
-    "checkpoint": "{chain}/kd/checkpoint.pt",
-    "teacher_predictions": "{chain}/teacher/predictions.npz",
-    "metrics": "out.json",
-    "predictions": "out.npz",
-    "batch_size": 500,
-    "device": "cpu",
-}
-EXTRACT = {
-    "data": "{chain}/data/digits.npz",
-    "checkpoint": "{chain}/kd/checkpoint.pt",
-    "attention": "out.npz",
-    "images_per_class": 1,
-    "seed": 0,
-    "device": "cpu",
-}
-TABULATE = {
-    "data": "{chain}/data/digits.npz",
-    "checkpoint": "{chain}/teacher/checkpoint.pt",
-    "targets": "out.npz",
-    "padding": 1,
-    "device": "cpu",
-}
-TEACHER = TRAINING | {"data": "{chain}/data/digits.npz"}
-STUDENT = TEACHER | KD | {"teacher": "{chain}/teacher/checkpoint.pt"}
-TABLED = TEACHER | KD | {"teacher_targets": "{chain}/teacher/targets.npz"}
-OUTPUTS = outputs_of_training("out")
-TABLE = [
-    *("--title", "x", "--csv", "out.csv", "--markdown", "out.md", "--page", "out.html"),
-    *("--summary", "out.json", "--provenance", "from.json"),
-]
-FIGURES = ["--title", "x", "--figures", "out", "--dpi", "50"]
-KD_FILES = ["{chain}/kd/metrics.json", "{chain}/kd/history.csv"]
-KD_RUN = ["--run", "kd", "0", *KD_FILES]
-TEACHER_RUN = [
-    "--run",
-    "teacher",
-    "0",
-    "{chain}/teacher/metrics.json",
-    "{chain}/teacher/history.csv",
-]
-KD_COMPARED = [*KD_RUN, "{chain}/kd/predictions.npz"]
-TEACHER_MAPS = [*TEACHER_RUN, "{chain}/teacher/attention.npz"]
-KD_MAPS = [*TEACHER_MAPS, *KD_RUN, "{chain}/kd/attention.npz"]
-
-# What is wrong: script, flags, and what the one line must name. {chain} and {spoilt} are folders.
-MISTAKES: dict[str, tuple[str, list[str], list[str]]] = {
-    "digits lack a flag": (
-        "prepare_data.py",
-        [*PREPARE, *flags(DIGITS | {"clutter_size": None})],
-        ["digits", "--clutter-size"],
-    ),
-    "digit larger than image": (
-        "prepare_data.py",
-        [*PREPARE, *flags(DIGITS | {"digit_size": 13})],
-        ["digit_size is 13", "12"],
-    ),
-    "clutter larger than digit": (
-        "prepare_data.py",
-        [*PREPARE, *flags(DIGITS | {"clutter_size": 9})],
-        ["clutter_size is 9", "8"],
-    ),
-    "unknown format": (
-        "prepare_data.py",
-        [*PREPARE, *flags(DIGITS | {"format": "mnist"})],
-        ["--format", "mnist", "fashion_mnist"],
-    ),
-    "text for a number": (
-        "prepare_data.py",
-        [*PREPARE, *flags(DIGITS | {"seed": "none"})],
-        ["--seed", "'none'", "a whole number"],
-    ),
-    "fraction out of range": (
-        "prepare_data.py",
-        [*PREPARE, *flags(DIGITS | {"test_fraction": 1})],
-        ["--test-fraction", "'1'", "0.05", "0.95"],
-    ),
-    "no such folder": (
-        "prepare_data.py",
-        [*PREPARE, *flags(FOLDER | {"source": "{spoilt}/nothing"})],
-        ["{spoilt}/nothing/train", "no such folder"],
-    ),
-    "truncated image": (
-        "prepare_data.py",
-        [*PREPARE, *flags(FOLDER | {"source": "{spoilt}/cut"})],
-        ["{spoilt}/cut/train/b/1.png", "truncated"],
-    ),
-    "one class": (
-        "prepare_data.py",
-        [*PREPARE, *flags(FOLDER | {"source": "{spoilt}/lone"})],
-        ["{spoilt}/lone", "1 class", "at least 2"],
-    ),
-    "classes differ": (
-        "prepare_data.py",
-        [*PREPARE, *flags(FOLDER | {"source": "{spoilt}/odd"})],
-        ["{spoilt}/odd", "different classes", "b"],
-    ),
-    "class without images": (
-        "prepare_data.py",
-        [*PREPARE, *flags(FOLDER | {"source": "{spoilt}/odd_test"})],
-        ["{spoilt}/odd_test/test/b", "no image"],
-    ),
-    "image too large to pad": (
-        "prepare_data.py",
-        [*PREPARE, *flags(FOLDER | {"source": "{spoilt}/large"})],
-        ["{spoilt}/large/train/a/1.png", "13 x 12", "at most 12"],
-    ),
-    "image too large to unpack": (
-        "prepare_data.py",
-        [*PREPARE, *flags(FOLDER | {"source": "{spoilt}/vast", "fit": "crop"})],
-        ["{spoilt}/vast/train/a/1.png"],
-    ),
-    "source without the archive": (
-        "prepare_data.py",
-        [*PREPARE, "--format", "cifar10", "--source", "{spoilt}/cut"],
-        ["{spoilt}/cut", "cifar-10-python.tar.gz"],
-    ),
-    "truncated archive": (
-        "prepare_data.py",
-        [*PREPARE, "--format", "cifar10", "--source", "{spoilt}/archives"],
-        ["{spoilt}/archives/cifar-10-python.tar.gz", "truncated", "MD5"],
-    ),
-    "time limit without a state to go on from": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"time_limit": 60}), *OUTPUTS[:-2]],
-        ["time_limit", "resume"],
-    ),
-    "no data": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"data": "nothing.npz"}), *OUTPUTS],
-        ["nothing.npz", "no such file"],
-    ),
-    "truncated data": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"data": "{spoilt}/truncated.npz"}), *OUTPUTS],
-        ["{spoilt}/truncated.npz", "not a readable"],
-    ),
-    "empty data": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"data": "{spoilt}/empty.npz"}), *OUTPUTS],
-        ["{spoilt}/empty.npz", "not a readable"],
-    ),
-    "data that is text": (
-        "evaluate.py",
-        flags(EVALUATE | {"data": "{spoilt}/text.npz"}),
-        ["{spoilt}/text.npz", "not a readable"],
-    ),
-    "data that lacks an array": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"data": "{spoilt}/lacking.npz"}), *OUTPUTS],
-        ["{spoilt}/lacking.npz", "lacks mean"],
-    ),
-    "images of another type": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"data": "{spoilt}/float.npz"}), *OUTPUTS],
-        ["{spoilt}/float.npz", "float32", "uint8"],
-    ),
-    "labels beyond the classes": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"data": "{spoilt}/beyond.npz"}), *OUTPUTS],
-        ["{spoilt}/beyond.npz", "train_labels", "10 classes"],
-    ),
-    "no epochs": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"epochs": 0}), *OUTPUTS],
-        ["--epochs", "'0'", "at least 1"],
-    ),
-    "learning rate not finite": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"learning_rate": "nan"}), *OUTPUTS],
-        ["--learning-rate", "'nan'", "above 0"],
-    ),
-    "depth between networks": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"depth": 12}), *OUTPUTS],
-        ["depth", "12", "6 n + 4"],
-    ),
-    "padding as wide as the image": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"padding": 12}), *OUTPUTS],
-        ["padding is 12", "less than", "12"],
-    ),
-    "Nesterov without momentum": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"momentum": 0}), "--nesterov", *OUTPUTS],
-        ["nesterov", "momentum is 0", "above 0"],
-    ),
-    "last batch of one image": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"batch_size": 178}), *OUTPUTS],
-        ["batch_size is 178", "179"],
-    ),
-    "loss that isn't finite": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"learning_rate": 1e30, "schedule": "cosine"}), *OUTPUTS],
-        ["loss is", "epoch 1", "step"],
-    ),
-    "seed beyond 64 bits": (
-        "train_teacher.py",
-        [*flags(TEACHER | {"seed": 2**64}), *OUTPUTS],
-        ["seed", str(2**64)],
-    ),
-    "distillation without a teacher": (
-        "train_student.py",
-        [*flags(STUDENT | {"teacher": None}), *OUTPUTS],
-        ["--alpha", "--teacher is missing"],
-    ),
-    "attention without a teacher": (
-        "train_student.py",
-        [*flags(TEACHER | AT), *OUTPUTS],
-        ["--beta", "--teacher is missing"],
-    ),
-    "teacher without weights": (
-        "train_student.py",
-        [*flags(TEACHER | {"teacher": "{chain}/teacher/checkpoint.pt"}), *OUTPUTS],
-        ["--teacher is given", "--alpha", "--beta"],
-    ),
-    "alpha without temperature": (
-        "train_student.py",
-        [*flags(STUDENT | {"temperature": None}), *OUTPUTS],
-        ["--alpha", "--temperature is missing"],
-    ),
-    "alpha above 1": (
-        "train_student.py",
-        [*flags(STUDENT | {"alpha": 1.5}), *OUTPUTS],
-        ["--alpha", "'1.5'", "at most 1"],
-    ),
-    "teacher and its table": (
-        "train_student.py",
-        [*flags(STUDENT | {"teacher_targets": "{chain}/teacher/targets.npz"}), *OUTPUTS],
-        ["--teacher", "--teacher-targets", "one of them"],
-    ),
-    "attention from a table": (
-        "train_student.py",
-        [*flags(TABLED | AT), *OUTPUTS],
-        ["--teacher-targets", "logits only", "--beta"],
-    ),
-    "table of other views": (
-        "train_student.py",
-        [*flags(TABLED | {"padding": 2}), *OUTPUTS],
-        ["{chain}/teacher/targets.npz", "padding 1", "expected 2"],
-    ),
-    "table of other data": (
-        "train_student.py",
-        [*flags(TABLED | {"data": "{spoilt}/shuffled.npz"}), *OUTPUTS],
-        ["{chain}/teacher/targets.npz", "other training images"],
-    ),
-    "no teacher there": (
-        "train_student.py",
-        [*flags(STUDENT | {"teacher": "nothing.pt"}), *OUTPUTS],
-        ["nothing.pt", "no such file"],
-    ),
-    "truncated teacher": (
-        "train_student.py",
-        [*flags(STUDENT | {"teacher": "{spoilt}/truncated.pt"}), *OUTPUTS],
-        ["{spoilt}/truncated.pt", "damaged"],
-    ),
-    "data for a checkpoint": (
-        "train_student.py",
-        [*flags(STUDENT | {"teacher": "{chain}/data/digits.npz"}), *OUTPUTS],
-        ["{chain}/data/digits.npz", "checkpoint"],
-    ),
-    "teacher of other classes": (
-        "train_student.py",
-        [*flags(STUDENT | {"data": "{spoilt}/two_classes.npz", "batch_size": 32}), *OUTPUTS],
-        ["{chain}/teacher/checkpoint.pt", "10 classes", "has 2"],
-    ),
-    "checkpoint of other classes": (
-        "evaluate.py",
-        flags(EVALUATE | {"data": "{spoilt}/two_classes.npz"}),
-        ["{chain}/kd/checkpoint.pt", "10 classes", "has 2"],
-    ),
-    "predictions of other data": (
-        "evaluate.py",
-        flags(EVALUATE | {"teacher_predictions": "{spoilt}/shuffled_predictions.npz"}),
-        ["{spoilt}/shuffled_predictions.npz", "other images"],
-    ),
-    "data for predictions": (
-        "evaluate.py",
-        flags(EVALUATE | {"teacher_predictions": "{chain}/data/digits.npz"}),
-        ["{chain}/data/digits.npz", "lacks logits, labels"],
-    ),
-    "no batch": (
-        "evaluate.py",
-        flags(EVALUATE | {"batch_size": 0}),
-        ["--batch-size", "'0'", "at least 1"],
-    ),
-    "too many images per class": (
-        "extract_attention.py",
-        flags(EXTRACT | {"images_per_class": 1000}),
-        ["images_per_class is 1000", "at most"],
-    ),
-    "maps of a checkpoint of other classes": (
-        "extract_attention.py",
-        flags(EXTRACT | {"data": "{spoilt}/two_classes.npz"}),
-        ["{chain}/kd/checkpoint.pt", "10 classes", "has 2"],
-    ),
-    "no metrics": (
-        "render_table.py",
-        [*TABLE, "--run", "kd", "0", "nothing.json", KD_FILES[1]],
-        ["nothing.json", "no such file"],
-    ),
-    "a pair of an unknown method": (
-        "compare_methods.py",
-        [
-            *COMPARISON,
-            *TEACHER_RUN,
-            "{chain}/teacher/predictions.npz",
-            *KD_COMPARED,
-            "--pair",
-            "kd",
-            "soft",
-        ],
-        ["--pair kd soft", "no run of soft", "teacher, kd"],
-    ),
-    "a method compared with itself": (
-        "compare_methods.py",
-        [
-            *COMPARISON,
-            *TEACHER_RUN,
-            "{chain}/teacher/predictions.npz",
-            *KD_COMPARED,
-            "--pair",
-            "kd",
-            "kd",
-        ],
-        ["--pair kd kd", "two different ones"],
-    ),
-    "predictions of another model": (
-        "compare_methods.py",
-        [
-            *COMPARISON,
-            *TEACHER_RUN,
-            "{chain}/teacher/predictions.npz",
-            *KD_RUN,
-            "{chain}/teacher/predictions.npz",
-            "--pair",
-            "kd",
-            "teacher",
-        ],
-        ["{chain}/teacher/predictions.npz", "kd"],
-    ),
-    "truncated metrics": (
-        "render_table.py",
-        [*TABLE, "--run", "kd", "0", "{spoilt}/truncated.json", KD_FILES[1]],
-        ["{spoilt}/truncated.json", "damaged"],
-    ),
-    "metrics of something else": (
-        "render_table.py",
-        [*TABLE, "--run", "kd", "0", "{spoilt}/no_metrics.json", KD_FILES[1]],
-        ["{spoilt}/no_metrics.json"],
-    ),
-    "metrics that are a list": (
-        "render_table.py",
-        [*TABLE, "--run", "kd", "0", "{spoilt}/list.json", KD_FILES[1]],
-        ["{spoilt}/list.json"],
-    ),
-    "empty history": (
-        "render_table.py",
-        [*TABLE, "--run", "kd", "0", KD_FILES[0], "{spoilt}/empty.csv"],
-        ["{spoilt}/empty.csv", "damaged"],
-    ),
-    "history without epochs": (
-        "render_table.py",
-        [*TABLE, "--run", "kd", "0", KD_FILES[0], "{spoilt}/no_rows.csv"],
-        ["{spoilt}/no_rows.csv"],
-    ),
-    "history of something else": (
-        "render_table.py",
-        [*TABLE, "--run", "kd", "0", KD_FILES[0], "{spoilt}/no_columns.csv"],
-        ["{spoilt}/no_columns.csv"],
-    ),
-    "seed of another run": (
-        "render_table.py",
-        [*TABLE, "--run", "kd", "1", *KD_FILES],
-        ["{chain}/kd/metrics.json", "seed 0", "expected 1"],
-    ),
-    "seed that is text": (
-        "render_table.py",
-        [*TABLE, "--run", "kd", "first", *KD_FILES],
-        ["--run", "'first'"],
-    ),
-    "run given twice": (
-        "render_table.py",
-        [*TABLE, *KD_RUN, *KD_RUN],
-        ["kd, seed 0", "twice"],
-    ),
-    "runs of different data": (
-        "render_table.py",
-        [*TABLE, *KD_RUN, "--run", "at", "0", "{spoilt}/metrics.json", KD_FILES[1]],
-        ["aren't of one config", "kd, seed 0", "at, seed 0", "data_sha256"],
-    ),
-    "students of two configs": (
-        "render_table.py",
-        [*TABLE, *TEACHER_RUN, *KD_RUN, "--run", "at", "0", "{spoilt}/longer.json", KD_FILES[1]],
-        ["aren't of one config", "training of kd, seed 0, had epochs 1, of at, seed 0, 9"],
-    ),
-    "student of a teacher that isn't there": (
-        "render_table.py",
-        [*TABLE, *KD_RUN],
-        ["aren't of one config", "kd, seed 0", "teacher"],
-    ),
-    "metrics without provenance": (
-        "render_table.py",
-        [*TABLE, "--run", "kd", "0", "{spoilt}/anonymous.json", KD_FILES[1]],
-        ["{spoilt}/anonymous.json", "training_provenance lacks arguments"],
-    ),
-    "run with a file too few": (
-        "render_figures.py",
-        [*FIGURES, *STYLE, *KD_RUN],
-        ["--run", "expected 5"],
-    ),
-    "no style": (
-        "render_figures.py",
-        [*FIGURES, "--style", "nothing.mplstyle", *KD_MAPS],
-        ["nothing.mplstyle"],
-    ),
-    "dots per inch out of range": (
-        "render_figures.py",
-        [*FIGURES[:-1], "5000", *STYLE, *KD_MAPS],
-        ["--dpi", "'5000'", "at most 600"],
-    ),
-    "truncated maps": (
-        "render_figures.py",
-        [*FIGURES, *STYLE, *TEACHER_MAPS, *KD_RUN, "{spoilt}/truncated.npz"],
-        ["{spoilt}/truncated.npz", "not a readable"],
-    ),
-    "predictions for maps": (
-        "render_figures.py",
-        [*FIGURES, *STYLE, *TEACHER_MAPS, *KD_RUN, "{chain}/kd/predictions.npz"],
-        ["{chain}/kd/predictions.npz", "lacks images"],
-    ),
-}
+KD_TAUGHT = [*STUDENT, *KD, *TEACHER]
+TAUGHT, TWO = of_run("teacher", *RUN), [*of_run("teacher", *RUN), *of_run("kd", *RUN)]
+FOLDER = ["--format", "image_folder", "image_size=12", "channels=1", "fit=pad"]
+TABLED_KD = [*STUDENT, *KD, *TABLED]
+DRAW = [*FIGURES, "--title", "x", *TAUGHT]
+# Of each script what is wrong: flags, of which the last of a name counts, the end of the flags in
+# words, and what the one line must have, split by commas.
+MISTAKES = [
+    ("prepare_data", [*PREPARE, *FOLDER], "source={spoilt}/no", "{spoilt}/no/train, no such"),
+    ("prepare_data", PREPARE, "--format cifar10 source={spoilt}", "{spoilt}, -10-python.tar.gz"),
+    ("train_teacher", STUDENT[:-2], "--resum state.pt", "--resum"),
+    ("train_teacher", STUDENT[:-2], "--time-limit 60", "time_limit, resume"),
+    ("train_teacher", STUDENT, "--data no.npz", "no.npz, no such file"),
+    ("train_teacher", STUDENT, "--data {spoilt}/data.npz", "{spoilt}/data.npz, not a readable"),
+    ("train_teacher", STUDENT, "--padding 12", "padding is 12, less than"),
+    ("train_teacher", STUDENT, "--momentum 0 --nesterov", "nesterov, momentum 0"),
+    ("train_teacher", STUDENT, "--learning-rate 1e30", "loss is, epoch 1, step"),
+    ("train_teacher", STUDENT, "--term kd", "--term kd needs a teacher, train_student.py"),
+    ("train_student", STUDENT, "--term hints", "did you mean hint?"),
+    ("train_student", STUDENT, "--term at", "--term at, --teacher is missing"),
+    ("train_student", [*STUDENT, *TEACHER], "", "--teacher is given, no term"),
+    ("train_student", [*TABLED_KD, *TEACHER], "", "--teacher-targets, one of them"),
+    ("train_student", TABLED_KD, "--term at", "--teacher-targets, logits only"),
+    ("train_student", TABLED_KD, "--padding 2", "/targets.npz, padding 1, expected 2"),
+    ("train_student", TABLED_KD, "--data {spoilt}/shuffled.npz", "/targets.npz, other training"),
+    ("train_student", KD_TAUGHT, "--teacher no.pt", "no.pt, no such file"),
+    ("train_student", KD_TAUGHT, "--teacher {spoilt}/network.pt", "{spoilt}/network.pt, damaged"),
+    ("train_student", KD_TAUGHT, "--teacher {chain}/data/digits.npz", "digits.npz, checkpoint"),
+    ("train_student", KD_TAUGHT, "--data {spoilt}/few.npz", "r/checkpoint.pt, 10 classes, has 2"),
+    ("train_students", STUDENTS, "--history a.csv", "--history, found 1; allowed: 2"),
+    ("evaluate", EVALUATE, "--data {spoilt}/few.npz", "kd/checkpoint.pt, 10 classes, has 2"),
+    ("evaluate", EVALUATE, "--teacher-predictions {spoilt}/predictions.npz", "other images"),
+    ("evaluate", EVALUATE, "--teacher-predictions {chain}/data/digits.npz", "lacks logits"),
+    ("extract_attention", EXTRACT, "--images-per-class 1000", "images_per_class is 1000, at most"),
+    ("render_table", [*TITLE, *TABLE], "--run kd 0 {spoilt}/metrics.json no.csv", "damaged"),
+    ("render_table", [*TITLE, *TABLE, *of_run("kd", RUN[0])], "{spoilt}/odd.csv", "odd.csv, lacks"),
+    ("render_table", [*TITLE, *TABLE, *TWO, *of_run("at")],
+     "{spoilt}/longer.json {chain}/kd/history.csv", "aren't of one config, epochs"),
+    ("compare_methods", [*COMPARE, "--title", "x", *of_run("kd", *COMPARED),
+                         *of_run("teacher", *COMPARED)], "--pair kd soft", "no run of soft"),
+    ("render_figures", DRAW, "{chain}/kd/attention.npz --style no.mplstyle", "no.mplstyle"),
+    ("render_figures", DRAW, "{spoilt}/maps.npz", "{spoilt}/maps.npz, not a readable"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize(("name", "flags", "end", "said"), MISTAKES)
 def test_mistake(
-    run_script: RunScript, chain: Path, spoilt: Path, tmp_path: Path, mistake: str
-) -> None:
+    run_script: RunScript, chain: Path, spoilt: Path, tmp_path: Path,
+    name: str, flags: list[str], end: str, said: str,
+) -> None:  # fmt: skip
     """A mistake ends with 1 and one line that names it, and leaves nothing, hidden or not."""
-    name, arguments, fragments = MISTAKES[mistake]
-    folders = {"chain": chain, "spoilt": spoilt}
-    filled = [argument.format(**folders) for argument in arguments]
-    done = run_script(tmp_path, name, *filled)
-    assert_one_line(done, *(fragment.format(**folders) for fragment in fragments))
-    assert not content(tmp_path)
+    places = {"chain": chain, "spoilt": spoilt}
+    done = run_script(tmp_path, f"{name}.py", *flags, *end.split(), **places)
+    assert_one_line(done, *said.format(**places).split(", "))
+    assert not [*tmp_path.iterdir()]
 
 
-# Every kind of input that a pickle could be planted in: script and flags; {planted} is the file.
-INPUTS: dict[str, tuple[str, list[str]]] = {
-    "image": ("prepare_data.py", [*PREPARE, *flags(FOLDER | {"source": "{pictures}"})]),
-    "archive": ("prepare_data.py", [*PREPARE, "--format", "cifar10", "--source", "{archives}"]),
-    "data of a teacher": ("train_teacher.py", [*flags(TEACHER | {"data": "{planted}"}), *OUTPUTS]),
-    "data of a student": ("train_student.py", [*flags(STUDENT | {"data": "{planted}"}), *OUTPUTS]),
-    "teacher": ("train_student.py", [*flags(STUDENT | {"teacher": "{planted}"}), *OUTPUTS]),
-    "table": ("train_student.py", [*flags(TABLED | {"teacher_targets": "{planted}"}), *OUTPUTS]),
-    "teacher of a table": ("tabulate_targets.py", flags(TABULATE | {"checkpoint": "{planted}"})),
-    "data of a table": ("tabulate_targets.py", flags(TABULATE | {"data": "{planted}"})),
-    "data to evaluate on": ("evaluate.py", flags(EVALUATE | {"data": "{planted}"})),
-    "checkpoint to evaluate": ("evaluate.py", flags(EVALUATE | {"checkpoint": "{planted}"})),
-    "predictions": ("evaluate.py", flags(EVALUATE | {"teacher_predictions": "{planted}"})),
-    "data of maps": ("extract_attention.py", flags(EXTRACT | {"data": "{planted}"})),
-    "checkpoint of maps": ("extract_attention.py", flags(EXTRACT | {"checkpoint": "{planted}"})),
-    "metrics": ("render_table.py", [*TABLE, "--run", "kd", "0", "{planted}", KD_FILES[1]]),
-    "history": ("render_table.py", [*TABLE, "--run", "kd", "0", KD_FILES[0], "{planted}"]),
-    "predictions to compare": (
-        "compare_methods.py",
-        [*COMPARISON, *TEACHER_RUN, "{chain}/teacher/predictions.npz", *KD_RUN, "{planted}"],
-    ),
-    "maps": ("render_figures.py", [*FIGURES, *STYLE, *TEACHER_MAPS, *KD_RUN, "{planted}"]),
-}
+# Every kind of input that a pickle could be planted in: script, flags, and their end in words.
+INPUTS = [
+    ("prepare_data", [*PREPARE, *FOLDER], "source={pictures}"),
+    ("prepare_data", PREPARE, "--format cifar10 source={archives}"),
+    ("train_teacher", STUDENT, "--data {planted}"),
+    ("train_student", KD_TAUGHT, "--data {planted}"),
+    ("train_student", KD_TAUGHT, "--teacher {planted}"),
+    ("train_student", TABLED_KD, "--teacher-targets {planted}"),
+    ("train_students", STUDENTS, "--teacher {planted}"),
+    ("tabulate_targets", TABULATE, "--checkpoint {planted}"),
+    ("tabulate_targets", TABULATE, "--data {planted}"),
+    ("evaluate", EVALUATE, "--data {planted}"),
+    ("evaluate", EVALUATE, "--checkpoint {planted}"),
+    ("evaluate", EVALUATE, "--teacher-predictions {planted}"),
+    ("extract_attention", EXTRACT, "--data {planted}"),
+    ("extract_attention", EXTRACT, "--checkpoint {planted}"),
+    ("measure_attention", MEASURE, "--network at 0 {planted}"),
+    ("measure_attention", MEASURE, "--data {planted}"),
+    ("render_table", [*TITLE, *TABLE], "--run kd 0 {planted} {chain}/kd/history.csv"),
+    ("render_table", [*TITLE, *TABLE, *of_run("kd", RUN[0])], "{planted}"),
+    ("compare_methods", [*COMPARE, "--title", "x", *TAUGHT], "{planted}"),
+    ("render_figures", DRAW, "{planted}"),
+]
 
 
-@pytest.mark.parametrize("form", ["pickle", "torch", "array"])
-@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize(("name", "flags", "end"), INPUTS)
 def test_planted_pickle(
     run_script: RunScript, chain: Path, tmp_path: Path, planted: object, marker: Path,
-    kind: str, form: str,
+    name: str, flags: list[str], end: str,
 ) -> None:  # fmt: skip
     """A pickle in place of any input is refused in one line, and what it holds isn't run."""
-    folder = tmp_path / "inputs"
-    pictures = [folder / f"pictures/{split}/{name}/1.png" for split in ("train", "test")
-                for name in ("a", "b")]  # fmt: skip
-    files = [folder / "planted", folder / "archives/cifar-10-python.tar.gz", *pictures]
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb") as opened:
-            if form == "pickle":
-                pickle.dump(planted, opened)
-            elif form == "torch":
-                torch.save({"format": planted}, opened)
-            else:
-                np.savez(opened, logits=np.array([planted], dtype=object))
-    name, arguments = INPUTS[kind]
-    places = {name: folder / name for name in ("planted", "archives", "pictures")}
-    work = tmp_path / "work"
-    work.mkdir()
-    done = run_script(work, name, *(text.format(chain=chain, **places) for text in arguments))
-    assert_one_line(done, str(folder))
-    assert not marker.exists()
-    assert not content(work)
+    for form in ("pickle", "torch", "array"):
+        folder, work = tmp_path / form, tmp_path / f"{form}_work"
+        pictures = [folder / f"pictures/{split}/{each}/1.png" for split in ("train", "test")
+                    for each in ("a", "b")]  # fmt: skip
+        for file in (folder / "planted", folder / "archives/cifar-10-python.tar.gz", *pictures):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as opened:
+                if form == "pickle":
+                    pickle.dump(planted, opened)
+                elif form == "torch":
+                    torch.save({"format": planted}, opened)
+                else:
+                    np.savez(opened, logits=np.array([planted], dtype=object))
+        work.mkdir()
+        places = {each: folder / each for each in ("planted", "archives", "pictures")}
+        done = run_script(work, f"{name}.py", *flags, *end.split(), chain=chain, **places)
+        assert_one_line(done, str(folder))
+        assert not marker.exists()
+        assert not [*work.iterdir()]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 @pytest.mark.parametrize(
-    ("name", "arguments"),
+    ("name", "flags"),
     [
-        ("train_teacher.py", [*flags(TEACHER | {"device": "cuda"}), *OUTPUTS]),
-        ("train_student.py", [*flags(STUDENT | {"device": "cuda"}), *OUTPUTS]),
-        ("evaluate.py", flags(EVALUATE | {"device": "cuda"})),
-        ("extract_attention.py", flags(EXTRACT | {"device": "cuda"})),
-        ("tabulate_targets.py", flags(TABULATE | {"device": "cuda"})),
+        ("train_teacher", STUDENT), ("train_student", KD_TAUGHT), ("train_students", STUDENTS),
+        ("evaluate", EVALUATE), ("extract_attention", EXTRACT), ("measure_attention", MEASURE),
+        ("tabulate_targets", TABULATE),
     ],
-)
+)  # fmt: skip
 def test_no_cuda(
-    run_script: RunScript, chain: Path, tmp_path: Path, name: str, arguments: list[str]
+    run_script: RunScript, chain: Path, tmp_path: Path, name: str, flags: list[str]
 ) -> None:
     """Asked for CUDA where there is none, a script says so and doesn't fall back to the CPU."""
-    done = run_script(tmp_path, name, *(argument.format(chain=chain) for argument in arguments))
+    done = run_script(tmp_path, f"{name}.py", *flags, "--device", "cuda", chain=chain)
     assert_one_line(done, "device is cuda", "allowed: cpu")
-    assert not content(tmp_path)
-
-
-def test_sixteen_bits(run_script: RunScript, tmp_path: Path) -> None:
-    """A grey image of 16 bits keeps its gradation or is refused; it doesn't come out white."""
-    levels = np.linspace(0, 2**16 - 1, 144).astype(np.uint16).reshape(12, 12)
-    for split in ("train", "test"):
-        for name in ("a", "b"):
-            folder = tmp_path / "pictures" / split / name
-            folder.mkdir(parents=True)
-            Image.fromarray(levels).save(folder / "1.png")
-    done = run_script(
-        tmp_path, "prepare_data.py", *PREPARE, *flags(FOLDER | {"source": "pictures"})
-    )
-    if done.returncode:
-        assert_one_line(done, "pictures/train/a/1.png", "16")
-    else:
-        images = read_archive(tmp_path / "out.npz")["train_images"]
-        np.testing.assert_allclose(images[0, ..., 0], levels / 257, atol=1)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_failure_keeps_what_was_there(run_script: RunScript, chain: Path, tmp_path: Path) -> None:
     """A script that fails leaves the outputs of an earlier run as they were."""
     for name in ("out.json", "out.npz"):
         (tmp_path / name).write_text("earlier")
-    wrong = EVALUATE | {"teacher_predictions": "nothing.npz"}
-    arguments = [argument.format(chain=chain) for argument in flags(wrong)]
-    assert_one_line(run_script(tmp_path, "evaluate.py", *arguments), "nothing.npz")
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-        "out.json": "earlier",
-        "out.npz": "earlier",
-    }
+    wrong = [*EVALUATE, "--teacher-predictions", "nothing.npz"]
+    assert_one_line(run_script(tmp_path, "evaluate.py", *wrong, chain=chain), "nothing.npz")
+    left = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert left == {"out.json": "earlier", "out.npz": "earlier"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("line", "stop"),
+    [("WRN-10-1", "in epoch 1 of 2, after step 1"), ("epoch   1/2", "after epoch 1 of 2")],
+)
+def test_stopped_by_a_signal(
+    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, line: str, stop: str
+) -> None:
+    """A training that is told to stop says where it does, and goes on to the same bits."""
+    flags = [text.format(chain=chain) for text in [*KD_TAUGHT, *AT, "--epochs", "2"]]
+    alone, hit = tmp_path / "alone", tmp_path / "hit"
+    alone.mkdir()
+    hit.mkdir()
+    monkeypatch.chdir(alone)
+    train_student.main(flags)
+    monkeypatch.chdir(hit)
+
+    def report(_: Student, text: str) -> None:
+        if text.startswith(line):
+            signal.raise_signal(number)
+
+    # A shell has its background jobs ignore SIGINT, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with monkeypatch.context() as patched:
+        patched.setattr(Student, "report", report)
+        with pytest.raises(KeyboardInterrupt, match=f"^{stop}$"):
+            train_student.main(flags)
+    signal.signal(signal.SIGINT, before)
+    assert {path.name for path in hit.rglob("*.*")} == {"out.pt"}
+    train_student.main(flags)
+    assert_same_checkpoint(alone / "out/checkpoint.pt", hit / "out/checkpoint.pt")
+    assert not [*(hit / "resume").iterdir()]

@@ -313,7 +313,7 @@ def test_states(runs: dict[str, Path]) -> None:
 
 
 def test_short_steps_share_jobs(runs: dict[str, Path]) -> None:
-    """The eighteen short steps of six models are three jobs, data and reports none."""
+    """Short steps are two jobs, the measures of a seed one, data and reports none."""
     names = [job.name for job in states(runs["tiny"]) if job.state == "COMPLETED"]
     assert sum("measure" in name for name in names) == 3
     trainings = [name for name in names if "train_" in name or "tabulate" in name]

@@ -19,19 +19,28 @@ ALWAYS = {
     "test_cross_entropy": "cross_entropy/test",
     "loss": "loss/total",
     "learning_rate": "schedule/learning_rate",
-    "beta": "schedule/beta",
     "seconds": "speed/seconds",
     "images_per_second": "speed/images_per_second",
 }
-DISTILLATION = {"distillation": "loss/distillation"}
-ATTENTION = {f"attention_{group}": f"loss/attention_{group}" for group in (1, 2, 3)}
+
+
+def tags(*terms: str) -> dict[str, str]:
+    """Return the tags of a run with some terms; attention transfer has a part for each stage."""
+    shown = [*terms, *(f"at_{stage}" for stage in (1, 2, 3) if "at" in terms)]
+    weights = {f"{term}_weight": f"schedule/{term}_weight" for term in terms}
+    return ALWAYS | {name: f"loss/{name}" for name in shown} | weights
+
+
 TAGS = {
-    "teacher": ALWAYS,
-    "baseline": ALWAYS,
-    "kd": ALWAYS | DISTILLATION,
-    "at": ALWAYS | ATTENTION,
-    "at_kd": ALWAYS | DISTILLATION | ATTENTION,
-    "fading_at": ALWAYS | ATTENTION,
+    "teacher": tags("labels"),
+    "baseline": tags("labels"),
+    "kd": tags("labels", "kd"),
+    "at": tags("labels", "at"),
+    "at_kd": tags("labels", "kd", "at"),
+    "fading_at": tags("labels", "at"),
+    "hint": tags("labels", "hint"),
+    "twin": tags("labels", "kd"),
+    "twin_teacher": tags("labels"),
 }
 
 
@@ -78,18 +87,21 @@ def test_every_value_is_read_back(tmp_path: Path) -> None:
 @pytest.mark.workflow
 def test_runs_of_the_workflow(finished: Path) -> None:
     """`tensorboard --logdir results` lists each model as experiment, method and seed."""
-    curves = read_curves(finished / "results")
-    models = [("tiny", *model) for model in MODELS]
-    models += [("pictures", "teacher", 0), ("pictures", "at", 0)]
-    folders = {f"{experiment}/{model}/seed_{seed}": model for experiment, model, seed in models}
-    assert set(curves) == {f"{folder}/tensorboard" for folder in folders}
-    for folder, model in folders.items():
-        found = curves[f"{folder}/tensorboard"]
-        with (finished / "results" / folder / "history.csv").open() as file:
-            rows = list(csv.DictReader(file))
+    results = finished / "results"
+    curves = read_curves(results)
+    histories = {
+        str(file.parent.relative_to(results)): file
+        for file in results.glob("*/*/seed_*/history.csv")
+    }
+    assert set(curves) == {f"{folder}/tensorboard" for folder in histories}
+    assert {f"tiny/{model}/seed_{seed}" for model, seed in MODELS} < set(histories)
+    for folder, file in histories.items():
+        found, names = curves[f"{folder}/tensorboard"], TAGS[folder.split("/")[1]]
+        with file.open() as opened:
+            rows = list(csv.DictReader(opened))
         assert len(rows) == 2
-        assert set(found) == set(TAGS[model].values())
-        for column, tag in TAGS[model].items():
+        assert set(found) == set(names.values())
+        for column, tag in names.items():
             assert [(step, value) for step, value, _ in found[tag]] == [
                 (int(row["epoch"]), float(np.float32(row[column]))) for row in rows
             ]

@@ -29,6 +29,11 @@ if workflow.is_main_process:
     for name in EXPERIMENTS:
         if line := other_versions(EXPERIMENTS[name], Path(workflow.basedir, "requirements.lock")):
             logger.warning(f"warning: {line}")
+    try:
+        for line in [line for name in CONFIG.run for line in EXPERIMENTS[name].equal_cost_lines()]:
+            logger.warning(line)
+    except SettingsError as error:
+        sys.exit(f"error in the config: {error}")
 
 
 def experiment(wildcards):

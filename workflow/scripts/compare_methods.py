@@ -1,18 +1,20 @@
-r"""Compare methods in pairs: is one better than the other, and how sure is that?
+r"""Compare methods: does one help more than the other, and how sure is that?
 
 Inputs: metrics.json, history.csv and predictions.npz of every trained model, and a matplotlib
 style. Outputs, in the unit of the metric (differences of percent in points):
-    comparison (.csv)   of each pair the mean difference over seeds, its interval and p-value, the
-                        interval over images, what would have been found, a verdict in words
-    seeds (.csv)        of each pair and seed the difference, on how many images each is above the
-                        other, and McNemar's test where an image has one of two values
+    comparison (.csv)   of each contrast the difference, its intervals over seeds and images, what
+                        is shown of it, and that in words
+    seeds (.csv)        of each contrast and seed the difference, on how many images each is above
+                        the other, and McNemar's test where an image has one of two values
     fidelity (.csv)     of each student what is measured against its teacher
     markdown (.md)      all of it for reading, with how it was computed
     page (.html)        the same with the figure, as one file
     figure (.png, .svg) differences and fidelity with their intervals
-A metric that has no value for each image in predictions.npz is compared over seeds alone.
-Seeds are paired by number: as far as their trainings are the same, they share initialisation, data
-order and augmentation.
+Beside the pairs that are given, where two methods and their union are among the students, these are
+compared with each other, and the interaction is judged. A metric that has no value for each image
+in predictions.npz is compared over seeds alone. Seeds are paired by number: as far as their
+trainings are the same, they share initialisation, data order and augmentation. Students of one
+teacher count once where there are several teachers. docs/statistics.md has the rule.
 
 Example:
     python workflow/scripts/compare_methods.py --title "Cluttered digits" \
@@ -38,12 +40,12 @@ from distillation.reporting.comparison import (
     Compared,
     compare,
     compare_seeds,
-    make_pairs,
     measure_fidelity,
     tabulate,
 )
 from distillation.reporting.comparison_figure import draw_figure
 from distillation.reporting.comparison_text import describe, format_comparison
+from distillation.reporting.contrasts import make_contrasts
 from distillation.reporting.metric import find_metric
 from distillation.reporting.pages import page
 from distillation.reporting.predictions import read_images
@@ -75,7 +77,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Compare the pairs, and write tables, text and figure."""
+    """Compare the methods, and write tables, text and figure."""
     arguments = parse_args(argv)
     settings = taken(Comparison, arguments)
     mpl.use("Agg")
@@ -83,14 +85,13 @@ def main(argv: list[str] | None = None) -> None:
     results = read_results(arguments)
     metric = find_metric(results, settings.metric)
     images = read_images(results, [values[4] for values in arguments.runs], metric.name)
-    pairs = make_pairs(arguments.pairs, results, metric.name, images)
+    contrasts = make_contrasts(arguments.pairs, results, metric.name, images)
+    findings = compare(contrasts, metric.smallest_difference, settings)
     compared = Compared(
-        results, metric, settings, compare(pairs, settings), compare_seeds(pairs),
+        results, metric, settings, findings, compare_seeds(contrasts),
         measure_fidelity(results, settings.confidence),
     )  # fmt: skip
-    sentences = [
-        describe(row, metric, settings, results.labels, len(pairs)) for row in compared.findings
-    ]
+    sentences = [describe(row, metric, settings, results.labels, len(findings)) for row in findings]
     text = format_comparison(compared, sentences)
     figure = draw_figure(compared)
     with (

@@ -13,13 +13,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 
 from distillation.settings import plugins
 from distillation.settings.arguments import Parser, run, shown
-from distillation.settings.base import Settings, allowed, bare_types, fields_of
-from distillation.settings.config import NAME, NAME_WORDS, Choices
+from distillation.settings.base import Settings, allowed, declaration_of, fields_of
+from distillation.settings.config import NAME, NAME_WORDS, Choices, Method
 from distillation.settings.training import Protocol
 
 KINDS: tuple[plugins.Kind, ...] = ("formats", "networks", "terms", "metrics")
@@ -43,19 +42,6 @@ A key without a default has to be given, by `defaults` or by the experiment. Nam
 `from` or `checkpoint` of a teacher replaces what was inherited; `null` takes away a method or a
 term.
 """
-# What a method may hold beside its terms, which an experiment checks as it resolves.
-METHOD: dict[str, tuple[dict[str, Any], str, str]] = {
-    "label": ({"type": "string"}, "a text", "its name in tables and figures; default: the name"),
-    "targets": (
-        {"enum": ["online", "table"]},
-        "online, table",
-        "run the teacher (the default), or read its logits for all views, computed once",
-    ),
-    "teacher": ({"$ref": "#/$defs/Teacher"}, "a map", "keys of teacher in which its own differs"),
-    "training": (
-        {"$ref": "#/$defs/Protocol"}, "a map", "keys of training in which its students differ",
-    ),
-}  # fmt: skip
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -65,16 +51,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def inner(field: FieldInfo) -> type[Settings] | None:
-    """Return the declaration that a field is of, if it is of one."""
-    kinds = [kind for kind in bare_types(field.annotation) if isinstance(kind, type)]
-    return next((kind for kind in kinds if issubclass(kind, Settings)), None)
-
-
 def rows(kind: type[Settings], prefix: str = "") -> Iterator[list[str]]:
     """Yield key, what is allowed, default and meaning of each field, at all depths."""
     for key, field in fields_of(kind).items():
-        if below := inner(field):
+        if below := declaration_of(field):
             yield from rows(below, f"{prefix}{key}.")
             continue
         meaning = field.description or ""
@@ -102,11 +82,10 @@ def describe_plugin(kind: plugins.Kind, name: str) -> str:
 
 def markdown() -> str:
     """Return all settings in Markdown."""
-    methods = ([f"`{key}`", words, "", meaning] for key, (_, words, meaning) in METHOD.items())
     parts = [INTRODUCTION.strip()]
     parts += ["## `defaults` and `experiments.<name>`", table(rows(Choices))]
     parts += ["## `training`", table(rows(Protocol))]
-    parts += ["## `methods.<name>`, beside terms", table(methods)]
+    parts += ["## `methods.<name>`, beside terms", table(rows(Method))]
     for kind in KINDS:
         parts.append(f"## {kind.capitalize()}")
         parts += [describe_plugin(kind, name) for name in plugins.names(kind)]
@@ -118,7 +97,7 @@ def schema() -> dict[str, Any]:
     declared = {
         (kind, name): plugins.declared(kind, name) for kind in KINDS for name in plugins.names(kind)
     }
-    kinds = [Choices, Protocol, *declared.values()]
+    kinds = [Choices, Method, Protocol, *declared.values()]
     references, content = models_json_schema([(kind, "validation") for kind in kinds])
     definitions: dict[str, Any] = without_required(content["$defs"])
     chosen: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
@@ -129,13 +108,14 @@ def schema() -> dict[str, Any]:
             own["properties"] = {"format": {"const": name}} | own["properties"]
         # Null takes a plug-in away.
         chosen[kind][name] = {"anyOf": [reference, {"type": "null"}]}
-    own = definitions.pop("Choices")["properties"]
-    for part in (definitions["Teacher"]["properties"], definitions["Student"]["properties"], own):
+    own, method = (definitions.pop(name)["properties"] for name in ("Choices", "Method"))
+    roles = (definitions[name]["properties"] for name in ("Teacher", "Student"))
+    for part in (*roles, own, method):
         part["training"] = {"$ref": "#/$defs/Protocol"}
         if "network" in part:
             part["network"] = closed(chosen["networks"])
     definitions["Evaluated"]["properties"]["metrics"] = closed(chosen["metrics"])
-    method = {key: rule | {"description": meaning} for key, (rule, _, meaning) in METHOD.items()}
+    method["teacher"] = {"$ref": "#/$defs/Teacher"}
     own["methods"] = named({"anyOf": [closed(method | chosen["terms"]), {"type": "null"}]})
     common = {key: rule for key, rule in own.items() if key not in ("title", "data")}
     run_ = {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}

@@ -2,10 +2,9 @@ r"""Judge what is claimed about attention maps from what was measured, in words 
 
 Inputs: what measure_attention.py wrote for each seed of one experiment, a .csv with its .json
 beside it; comparison.csv; the description of the data; and a matplotlib style.
-Outputs: all rows in one CSV, as they were read, and its provenance; a Markdown file with, for each
-claim, what was measured, the values with intervals, the criteria and the verdict; a folder with a
-figure for each claim about maps, as PNG and SVG: concentration, border, object, abstraction,
-transfer; and, if wanted, the Markdown with its figures as one HTML page that needs no other file.
+Outputs: all rows in one CSV, as they were read, and its provenance; a Markdown file with values,
+differences, criteria and verdict of each claim; a folder with a figure for each claim about maps,
+as PNG and SVG; and, if wanted, the Markdown with its figures as one HTML page.
 Every verdict is computed from the numbers (distillation/reporting/claims.py).
 
 Example:
@@ -29,6 +28,8 @@ import pandas as pd
 
 from distillation.record.files import replacing, replacing_folder
 from distillation.record.provenance import describe_step
+from distillation.reporting import measurements
+from distillation.reporting.attention_words import margins
 from distillation.reporting.claim_figures import draw_figures
 from distillation.reporting.claim_text import (
     OBJECT_MASKS,
@@ -36,16 +37,7 @@ from distillation.reporting.claim_text import (
     on_data,
     read_description,
 )
-from distillation.reporting.claims import judge_pairs, pick_attentive
-from distillation.reporting.measurements import (
-    BEFORE,
-    check_measurements,
-    envelopes,
-    joined,
-    methods_of,
-    pick_collapse,
-    read_measurements,
-)
+from distillation.reporting.claims import check_students, judge_pairs
 from distillation.reporting.pages import page
 from distillation.reporting.results import TEACHER, add_label_flag
 from distillation.settings.arguments import Parser, add_flags, run
@@ -83,6 +75,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--object-mask", choices=sorted(OBJECT_MASKS),
         help="that of measure_attention.py, to be told; default: nothing is told",
     )  # fmt: skip
+    flag(
+        "--smallest-difference", nargs=2, action="append", metavar=("MEASURE", "VALUE"), default=[],
+        help="the smallest difference of interest of a measure, in its unit, in place of our own",
+    )  # fmt: skip
     flag("--style", type=Path, required=True, help="matplotlib style sheet")
     add_flags(parser, Figures, "dpi")
     flag("--table", type=Path, required=True, help="output, .csv: all rows")
@@ -98,18 +94,26 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_args(argv)
     mpl.use("Agg")
     plt.style.use(arguments.style)
-    files = [read_measurements(file) for file in arguments.metrics]
-    rows = joined(files)
-    check_measurements([file.table for file in files], arguments.teachers)
+    files = [measurements.read_measurements(file) for file in arguments.metrics]
+    rows = measurements.joined(files)
+    measurements.check_measurements([file.table for file in files], arguments.teachers)
     table = pd.concat([file.table for file in files], ignore_index=True)
-    methods = methods_of(table, dict(arguments.labels), arguments.teachers)
-    attentive = pick_attentive(arguments.attention_methods, methods)
+    methods = measurements.methods_of(table, dict(arguments.labels), arguments.teachers)
+    others = [each for each in measurements.students_of(methods) if each != measurements.BASELINE]
+    named = others if arguments.attention_methods is None else arguments.attention_methods
+    attentive = check_students("--attention-methods", named, methods)
     pairs = judge_pairs(arguments.comparison, arguments.claimed_below, methods)
     description = read_description(arguments.data_description)
     data = on_data(description, arguments.title, arguments.object_mask)
-    write = partial(format_claims, table, methods, attentive, pairs, arguments.title, data)
+    images = measurements.images_of(files, description["count"])
+    least = margins(arguments.smallest_difference)
+    write = partial(
+        format_claims, table, images, methods, attentive, least, pairs, arguments.title, data
+    )
     markdown = write(Path(os.path.relpath(arguments.figures, arguments.markdown.parent)).as_posix())
-    values = envelopes(table, BEFORE, pick_collapse(table))
+    values = measurements.intervals(
+        measurements.samples(table, measurements.BEFORE, measurements.pick_collapse(table), images)
+    )
     # Paths are no settings, and what they hold is told by its own provenance.
     settings = argparse.Namespace(**vars(arguments) | {"metrics": None})
     provenance = describe_step(settings, PACKAGES, measurements=[file.provenance for file in files])

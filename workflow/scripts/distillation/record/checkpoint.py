@@ -58,7 +58,9 @@ def save_checkpoint(
         "mean": dataset.mean,
         "std": dataset.std,
         "class_names": dataset.class_names,
-        "provenance": provenance,
+        # Equal texts are one object in some runs and several in others, which pickle tells apart:
+        # through JSON, the same content gives the same bytes.
+        "provenance": json.loads(json.dumps(provenance)),
     }
     save_plain(path, content)
 

@@ -54,7 +54,7 @@ def declaration_digest(kind: str, name: str, root: Path = SCRIPTS) -> str:
     from distillation.settings.plugins import declaration
 
     source = plugin_file(kind, name, root).read_bytes()
-    return shortened(ast.unparse(ast.Module(declaration(source), type_ignores=[])))
+    return shortened(unparsed(ast.Module(declaration(source), type_ignores=[])))
 
 
 def source_digest(path: Path) -> str:
@@ -148,6 +148,11 @@ def normalised_source(source: bytes) -> str:
         node for node in tree.body
         if not (isinstance(node, ast.ClassDef) and node.name == "Settings")
     ]  # fmt: skip
+    return unparsed(tree)
+
+
+def unparsed(tree: ast.Module) -> str:
+    """Return a syntax tree as code, without its docstrings, which are taken out of it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None

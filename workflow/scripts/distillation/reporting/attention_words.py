@@ -1,4 +1,7 @@
-"""What the measures of attention maps are called, and what they are, for tables."""
+"""What the measures of attention maps are called, what they are, and what difference matters."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 # Others go by their own name, without underscores.
 NAMES = {
@@ -9,6 +12,11 @@ NAMES = {
     "border_noise": "border ratio, noise",
     **{f"border_{side}": side for side in ("top", "bottom", "left", "right")},
     "object_energy": "object's energy ratio",
+    **{
+        f"{measure}_{control}": words
+        for measure in ("object_energy", "pointing_game", "object_iou")
+        for control, words in (("centre", "fixed centre"), ("other", "other images' masks"))
+    },
     "object_iou": "IoU",
     **dict.fromkeys(("pointing_game_chance", "object_iou_chance"), "chance"),
     "sobel_spearman": "Sobel correlation",
@@ -56,6 +64,48 @@ MEANINGS = {
     "shuffled: of another image",
     "teacher_spearman": "the same with ranks; -1 to 1",
 }
+
+
+class Margin(NamedTuple):
+    """The smallest difference of interest, in the measure's unit, and why it is that one."""
+
+    value: float
+    reason: str
+
+
+# Of a measure and of those whose names begin with its own.
+MARGINS = {
+    "effective_area": Margin(0.05, "a twentieth of the map, about three of 8 x 8 cells"),
+    "image_dependence": Margin(0.05, "a twentieth of the range"),
+    "border": Margin(0.1, "a tenth of what an even map has there"),
+    "object_energy": Margin(0.1, "a tenth of what an even map has there"),
+    "pointing_game": Margin(0.05, "one image in twenty"),
+    "object_iou": Margin(0.05, "a twentieth of the range"),
+    "sobel_spearman": Margin(0.05, "a twentieth of the way from no agreement to full"),
+    "teacher_spearman": Margin(0.05, "a twentieth of the way from no agreement to full"),
+    "deletion": Margin(0.02, "two points of the predicted class's probability"),
+}
+
+
+def margins(given: Iterable[tuple[str, str]]) -> dict[str, Margin]:
+    """Return the smallest differences of interest, those given in place of our own.
+
+    Raises:
+        ValueError: one is of no measure that is judged, or isn't a number above 0.
+    """
+    chosen = dict(MARGINS)
+    for measure, text in given:
+        good = measure in MARGINS and text.replace(".", "", 1).isdecimal() and float(text) > 0
+        if not good:
+            allowed = f"a number above 0, of one of {', '.join(MARGINS)}"
+            raise ValueError(f"--smallest-difference: found {measure} {text}; allowed: {allowed}")
+        chosen[measure] = Margin(float(text), f"chosen in place of {MARGINS[measure].value:g}")
+    return chosen
+
+
+def margin_of(measure: str, margins: Mapping[str, Margin]) -> Margin:
+    """Return the smallest difference of interest of a measure that is judged."""
+    return next(margin for name, margin in margins.items() if measure.startswith(name))
 
 
 def name_of(measure: str) -> str:

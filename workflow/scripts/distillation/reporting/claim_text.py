@@ -1,6 +1,7 @@
 """The claims and what was measured for them, in Markdown."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
@@ -9,8 +10,16 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from distillation.reporting.attention_words import MEANINGS, name_of
-from distillation.reporting.claims import Claim, Column, Criterion, judge
+from distillation.reporting.attention_words import MEANINGS, Margin, name_of
+from distillation.reporting.claims import (
+    OPEN,
+    Claim,
+    Column,
+    Comparison,
+    Criterion,
+    judge_claims,
+    one_teacher,
+)
 from distillation.reporting.intervals import Interval
 from distillation.reporting.measurements import (
     BEFORE,
@@ -18,9 +27,9 @@ from distillation.reporting.measurements import (
     POINTS,
     Key,
     Methods,
-    Values,
-    envelopes,
+    intervals,
     pick_collapse,
+    samples,
 )
 from distillation.reporting.tables import table_line, table_lines
 from distillation.reporting.trained import read_json
@@ -31,8 +40,11 @@ OBJECT_MASKS = {
     "above_zero": "object: pixels above 0",
     "none": "without masks of the objects",
 }
-# How the result of a criterion for one network is written.
-SAID = {"holds": "yes", "does not hold": "no", "can't be said": "?"}
+ONE_TEACHER = """
+There is one teacher. A claim about teachers in general can't be said then; what this teacher alone
+shows stands in brackets. Elsewhere the teacher's column is about this teacher, and what is said of
+students is said of students of this teacher.
+"""
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -63,18 +75,19 @@ def on_data(description: dict[str, Any], title: str, object_mask: str | None) ->
     )
 
 
-def cell(interval: Interval | None, measure: str) -> str:
-    """Write a value and its interval, unless that is the value alone."""
+def cell(interval: Interval | None, measure: str = "") -> str:
+    """Write a value and its interval, unless that is the value alone or there is none."""
     if interval is None:
         return "-"
     decimals = 2 if measure == "peak_over_mean" else 3
     value, low, high = (f"{number:.{decimals}f}" for number in interval)
-    return (
-        value if interval.low == interval.value == interval.high else f"{value} ({low} to {high})"
-    )
+    known = interval.low < interval.high
+    return f"{value} ({low} to {high})" if known else value
 
 
-def value_table(values: Values, methods: Methods, columns: Sequence[Column]) -> list[str]:
+def value_table(
+    values: Mapping[Key, Interval], methods: Methods, columns: Sequence[Column]
+) -> list[str]:
     """Write a Markdown table of values: a row per method, then one per untrained control.
 
     Methods whose controls are the same, as students of one architecture and of the same seeds,
@@ -102,50 +115,57 @@ def value_table(values: Values, methods: Methods, columns: Sequence[Column]) -> 
     return [*table_lines(["network", *heads], shown), ""]
 
 
+def told(comparison: Comparison) -> str:
+    """Write the difference that was judged, and what it shows of one network alone."""
+    if comparison.estimate is None:
+        return "not measured"
+    value, low, high = (round(number, 3) + 0.0 for number in comparison.estimate[:3])
+    interval = "no interval" if math.isnan(low) else f"{low:+.3f} to {high:+.3f}"
+    alone = f"; {comparison.alone}" if comparison.alone else ""
+    return f"{value:+.3f} ({interval}{alone})"
+
+
 def criteria_table(
     head: str, criteria: Sequence[Criterion], methods: Methods, prime: str = ""
 ) -> list[str]:
     """Write a Markdown table of criteria: what was found for each network, and what follows."""
     about = [name for name in methods if any(name in each.comparisons for each in criteria)]
-    lines = [
-        table_line([head, *(methods[name].label for name in about), "result"]),
-        f"|{' --- |' * (len(about) + 2)}",
-    ]
+    names = [head, "by more than", *(methods[name].label for name in about), "result"]
+    lines = [table_line(names), f"|{' --- |' * len(names)}"]
     for letter, criterion in zip(ascii_lowercase, criteria, strict=False):
         cells = [
-            f"{SAID[criterion.of(name)]}: {', '.join(each.relation for each in comparisons)}"
-            if (comparisons := criterion.comparisons.get(name)) is not None
+            f"{criterion.of(name)}: {', '.join(map(told, criterion.comparisons[name]))}"
+            if name in criterion.comparisons
             else ""
             for name in about
         ]
+        margin = "-" if math.isnan(criterion.margin) else f"{criterion.margin:g}"
         words = f"({letter}{prime}) {criterion.words}"
-        lines.append(table_line([words, *cells, f"**{criterion.result}**"]))
+        lines.append(table_line([words, margin, *cells, f"**{criterion.result}**"]))
     return [*lines, ""]
 
 
 def robustness(claim: Claim, others: dict[str, Claim]) -> str:
     """Say whether the verdict is another one where maps are made in another way."""
-    by_verdict: dict[str, list[str]] = {}
+    by_verdict: dict[str, list[str]] = {claim.verdict: []}
     for how, other in others.items():
         by_verdict.setdefault(other.verdict, []).append(how)
-    same = by_verdict.pop(claim.verdict, [])
+    (_, same), *different = by_verdict.items()
     parts = [f"the same verdict with {'; '.join(same)}"] if same else []
-    parts += [f"**{verdict}** with {'; '.join(hows)}" for verdict, hows in by_verdict.items()]
+    parts += [f"**{verdict}** with {'; '.join(hows)}" for verdict, hows in different]
     return f"Maps made otherwise: {'. But '.join(parts) or 'not measured'}."
 
 
 def claim_section(
-    position: int, claim: Claim, values: Values, methods: Methods, data: str, more: list[str]
-) -> list[str]:
+    head: str, claim: Claim, verdict: str, values: Mapping[Key, Interval], methods: Methods,
+    more: list[str],
+) -> list[str]:  # fmt: skip
     """Write all that is said about one claim; `more` are paragraphs that come last."""
-    lines = [
-        f"## {position}. {claim.sentence}",
-        "",
-        f"**Verdict: {claim.verdict}.** Measured on {data}.",
-        "",
-        *(text for note in claim.notes for text in (note, "")),
-        *criteria_table("criterion", claim.criteria, methods),
-    ]
+    lines = [f"## {head}", "", f"**{verdict}.**", ""]
+    lines += [text for note in claim.notes for text in (note, "")]
+    if claim.tables:
+        lines += [f"Differences have {100 * (1 - claim.alpha):.4g} % intervals.", ""]
+    lines += criteria_table("criterion", claim.criteria, methods)
     if claim.explanations:
         lines += criteria_table("told beside it", claim.explanations, methods, prime="'")
     measures = dict.fromkeys(measure for columns in claim.tables for measure, _ in columns)
@@ -156,49 +176,63 @@ def claim_section(
     return lines + [text for paragraph in more for text in (paragraph, "")]
 
 
-def introduction(table: pd.DataFrame, methods: Methods, data: str, collapse: str) -> str:
-    """Say how values, relations and verdicts come about."""
+def introduction(
+    table: pd.DataFrame, methods: Methods, data: str, collapse: str,
+    margins: Mapping[str, Margin], single: bool,
+) -> str:  # fmt: skip
+    """Say how values, differences and verdicts come about."""
     seeds = table.groupby("method")["seed"].nunique()
     counts = "; ".join(f"{method.label} {seeds[name]}" for name, method in methods.items())
+    least = "\n".join(
+        f"- {name_of(name)}: {each.value:g}, {each.reason}." for name, each in margins.items()
+    )
     return f"""\
 Measured on {data}. Seeds: {counts}. Unless it is said otherwise, a map is the
 {collapse.replace("_", " ")} over the channels of a stage's output {POINTS[BEFORE]}, as attention
 transfer takes it. The untrained control is a network of the same architecture without training.
 
 No verdict is written by hand: text and verdicts are computed from `attention_metrics.csv` and
-`comparison.csv`. A value is the mean over a method's seeds; its interval, in brackets, reaches from
-the lowest to the highest bound of the seeds' 95 % bootstrap intervals over images, which is
-cautious; a value of one constant image is exact. A value is *above* or *below* another only if
-their intervals, not rounded, don't touch. Else they *overlap*: no difference is shown. A criterion
-that asks for one isn't met then; of one that denies one it can't be said.
+`comparison.csv`. A value is the mean over a method's seeds, with its 95 % interval over seeds and
+images; of one network, over images alone.
 
-A method meets a criterion if every comparison comes out as the criterion says. A criterion
-**holds** if all methods that it is about meet it, **in part** if some do; a claim **holds** if all
-its criteria do, **in part** if some do. Where numbers are missing, it **can't be said**, unless the
-others already make it hold in part. What is told beside a claim doesn't decide it.
+Each comparison is a difference between networks of the same seed, with its interval over seeds and
+images, and is judged by one rule against the smallest difference of interest: *above* is **shown**
+where the whole interval is above it, **refuted** where the whole interval is under it; else it
+**can't be said**. A denial mirrors that. A criterion needs all its comparisons and all methods that
+it is about, a claim all its criteria: one that is refuted refutes it, and all are needed to show
+it. Levels are Holm's for the number of claims about maps; within a claim they aren't corrected for
+the number of networks, so that a refutation by one of many errs more often by that much. Maps of
+different sizes aren't compared unless they were pooled to one. What is told beside a claim doesn't
+decide it.
+{ONE_TEACHER if single else ""}
+Smallest differences of interest:
+
+{least}
 """
 
 
 def format_claims(
-    table: pd.DataFrame, methods: Methods, attentive: Sequence[str], pairs: Sequence[Claim],
-    title: str, data: str, figures: str,
+    table: pd.DataFrame, images: Mapping[str, int], methods: Methods, attentive: Sequence[str],
+    margins: Mapping[str, Margin], pairs: Sequence[Claim], title: str, data: str, figures: str,
 ) -> str:  # fmt: skip
     """Write all claims as Markdown, those about pairs of methods last.
 
-    `attentive` are the methods that learn attention, `data` says on which images was measured, and
-    `figures` is the folder of the figures as links name it.
+    `images` are those of `samples`; `attentive` are the methods that learn attention, `data` says
+    on which images was measured, and `figures` is the folder of the figures as links name it.
     """
     chosen = pick_collapse(table)
-    values = envelopes(table, BEFORE, chosen)
+    measured = samples(table, BEFORE, chosen, images)
     others = {
-        f"{collapse.replace('_', ' ')} {POINTS[point]}": judge(
-            envelopes(table, point, collapse), methods, attentive
+        f"{collapse.replace('_', ' ')} {POINTS[point]}": judge_claims(
+            samples(table, point, collapse, images), methods, attentive, margins
         )
         for collapse, point in product(table["collapse"].unique(), table["point"].unique())
         if (point, collapse) != (BEFORE, chosen)
     }
+    values, single = intervals(measured), one_teacher(measured)
     rows, sections = [], []
-    for place, claim in enumerate([*judge(values, methods, attentive), *pairs]):
+    claims = [*judge_claims(measured, methods, attentive, margins), *pairs]
+    for place, claim in enumerate(claims):
         more = []
         if claim.tables:
             varied = robustness(claim, {how: judged[place] for how, judged in others.items()})
@@ -208,9 +242,11 @@ def format_claims(
             f"({letter}) {criterion.result}"
             for letter, criterion in zip(ascii_lowercase, claim.criteria, strict=False)
         )
-        rows.append(f"| {place + 1}. {claim.sentence} | **{claim.verdict}** | {results} |")
-        sections += claim_section(place + 1, claim, values, methods, data, more)
+        about = ", for this teacher" if single and claim.verdict != OPEN else ""
+        verdict, head = f"{claim.verdict.capitalize()}{about}", f"{place + 1}. {claim.sentence}"
+        rows.append(f"| {head} | **{verdict}** | {results} |")
+        sections += claim_section(head, claim, verdict, values, methods, more)
     summary = ["| claim | verdict | criteria |", "| --- | --- | --- |", *rows, ""]
     head = [f"# {title}: the claims, judged", "", *summary]
-    head.append(introduction(table, methods, data, chosen))
+    head.append(introduction(table, methods, data, chosen, margins, single))
     return "\n".join([*head, *sections]).rstrip("\n") + "\n"

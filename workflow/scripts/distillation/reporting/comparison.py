@@ -1,26 +1,26 @@
-"""Comparisons of methods in pairs: what the runs of an experiment say about each pair.
+"""Comparisons of methods: what the runs of an experiment say about each contrast of them.
 
-Letters: S seeds, N images. Differences are in the unit of the metric, of percent in points.
+Differences are in the unit of the metric, of percent in points.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import cast
 
 import numpy as np
 import pandas as pd
 
+from distillation.reporting.contrasts import Contrast
 from distillation.reporting.intervals import (
-    Interval,
     bootstrap_mean,
     detectable_difference,
     holm,
-    judge,
+    level_decided,
     mcnemar,
-    paired_t,
-    t_interval,
+    mean_over_seeds,
+    mean_over_seeds_and_images,
 )
+from distillation.reporting.judgement import Asks, judge
 from distillation.reporting.metric import Metric, metrics_of, value_of
 from distillation.reporting.results import Results
 from distillation.settings import plugins
@@ -28,19 +28,12 @@ from distillation.settings.base import MetricSettings
 from distillation.settings.reports import Comparison
 
 # The columns of the comparison of seeds.
-SEEDS = ("method", "reference", "seed", "difference", "method_above", "reference_above",
-         "mcnemar_p_value")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two methods: of each seed the metric (S,), and of each image, where there are such (S, N)."""
-
-    method: str
-    reference: str
-    seeds: list[int]
-    by_seed: tuple[np.ndarray, np.ndarray]
-    by_image: tuple[np.ndarray, np.ndarray] | None
+SEEDS = ("method", "reference", "contrast", "seed", "difference", "method_above",
+         "reference_above", "mcnemar_p_value")  # fmt: skip
+# What can be shown of a contrast, and the verdict that says so.
+VERDICTS: dict[Asks, str] = {"above": "above", "below": "below", "equal": "equivalent"}
+# Seeds, or teachers, from which their spread is known well enough to say what would be missed.
+PLANNED = 5
 
 
 @dataclass(frozen=True)
@@ -49,21 +42,27 @@ class Finding:
 
     method: str
     reference: str
+    contrast: str
     seeds: int
+    teachers: int
     difference: float
     low: float
     high: float
+    low_90: float
+    high_90: float
     p_value: float
     p_holm: float
-    detectable: float
+    smallest_difference: float
+    outcome: str
     images_low: float
     images_high: float
+    detectable: float
     verdict: str
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What was found, of which results and how: each pair, each of its seeds, and fidelity."""
+    """What was found, of which results and how: each contrast, each of its seeds, and fidelity."""
 
     results: Results
     metric: Metric
@@ -73,7 +72,7 @@ class Compared:
     fidelity: pd.DataFrame
 
     def seeds_of(self, row: Finding) -> pd.DataFrame:
-        """Return the seeds of a pair."""
+        """Return the seeds of a contrast."""
         chosen = (self.seeds["method"] == row.method) & (self.seeds["reference"] == row.reference)
         return self.seeds.loc[chosen]
 
@@ -83,93 +82,65 @@ class Compared:
         return f"{100 * self.settings.confidence:g} %"
 
 
-def make_pairs(
-    names: list[list[str]], results: Results, metric: str, images: Mapping[str, np.ndarray]
-) -> list[Pair]:
-    """Return the pairs of these names, with the seeds in order.
-
-    Raises:
-        ValueError: a model isn't among the runs or lacks the metric, is compared with itself, a
-            pair is given twice, or its seeds aren't the same.
-    """
-    groups, pairs = results.groups, []
-    for method, reference in names:
-        where = f"--pair {method} {reference}"
-        for name in (method, reference):
-            if name not in groups:
-                raise ValueError(f"{where}: no run of {name}; allowed: {', '.join(groups)}")
-        if method == reference:
-            raise ValueError(f"{where}: found one model; allowed: two different ones")
-        if names.count([method, reference]) > 1:
-            raise ValueError(f"{where}: is given twice")
-        sides = [sorted(groups[name], key=lambda run: run.seed) for name in (method, reference)]
-        seeds, others = ([run.seed for run in side] for side in sides)
-        if seeds != others:
-            raise ValueError(
-                f"{where}: {method} has seeds {', '.join(map(str, seeds))}, {reference} has "
-                f"{', '.join(map(str, others))}; allowed: the same, as seeds are compared in pairs"
-            )
-        if lacking := [run for side in sides for run in side if value_of(run, metric) is None]:
-            raise ValueError(f"{where}: metrics.json of {lacking[0]}, lacks {metric}")
-        first, second = (
-            np.array([value_of(run, metric) for run in side], dtype=float) for side in sides
-        )
-        by_image = None
-        if all(str(run) in images for side in sides for run in side):
-            one, other = (np.stack([images[str(run)] for run in side]) for side in sides)
-            by_image = (one, other)
-        pairs.append(Pair(method, reference, seeds, (first, second), by_image))
-    return pairs
-
-
-def compare_seeds(pairs: list[Pair]) -> pd.DataFrame:
-    """Return, for each pair and seed, the difference and on how many images each method is above.
+def compare_seeds(contrasts: list[Contrast]) -> pd.DataFrame:
+    """Return, for each contrast and seed, its value, and on how many images each method is above.
 
     Where an image has one of two values, as right or wrong, with McNemar's test; else NaN.
     """
     rows = []
-    for pair in pairs:
-        differences = (pair.by_seed[0] - pair.by_seed[1]).tolist()
-        for place, (seed, difference) in enumerate(zip(pair.seeds, differences, strict=True)):
+    for each in contrasts:
+        for place, (seed, difference) in enumerate(zip(each.seeds, each.by_seed, strict=True)):
             above, below, p_value = math.nan, math.nan, math.nan
-            if pair.by_image:
-                method, reference = pair.by_image[0][place], pair.by_image[1][place]
-                above, below = int((method > reference).sum()), int((method < reference).sum())
-                if len(np.unique((method, reference))) <= 2:
+            if each.by_image is not None and each.contrast == "difference":
+                values = each.by_image[place]
+                above, below = int((values > 0).sum()), int((values < 0).sum())
+                if len(np.unique(np.abs(values[values != 0]))) <= 1:
                     p_value = mcnemar(above, below)
-            row = (pair.method, pair.reference, seed, difference, above, below, p_value)
-            rows.append(row)
+            names = (each.method, each.reference, each.contrast)
+            rows.append((*names, seed, float(difference), above, below, p_value))
     return pd.DataFrame(rows, columns=SEEDS)
 
 
-def compare(pairs: list[Pair], settings: Comparison) -> list[Finding]:
-    """Return what is found of each pair; p-values are adjusted for the number of pairs."""
-    tests = [paired_t(*pair.by_seed, settings.confidence) for pair in pairs]
-    adjusted = holm([test.p_value for test in tests]).tolist()
+def compare(
+    contrasts: list[Contrast], smallest_difference: float, settings: Comparison
+) -> list[Finding]:
+    """Judge each contrast; p-values are adjusted for their number."""
+    confidence, means = settings.confidence, []
+    for each in contrasts:
+        known = each.by_image is not None
+        values = each.by_image if each.by_image is not None else each.by_seed
+        units = np.stack([values[places].mean(axis=0) for places in each.units])
+        means.append(mean_over_seeds_and_images(units) if known else mean_over_seeds(units))
+    levels = [level_decided(mean, smallest_difference) for mean in means]
     findings = []
-    for pair, test, p_holm in zip(pairs, tests, adjusted, strict=True):
-        difference, seeds = test.difference, len(pair.seeds)
-        # Without an interval the seeds have no spread to plan with.
-        known = not math.isnan(difference.low)
-        spread = float(np.subtract(*pair.by_seed).std(ddof=1)) if known else math.nan
-        images = Interval(difference.value, math.nan, math.nan)
-        if pair.by_image:
-            images = bootstrap_mean(
-                np.subtract(*pair.by_image).mean(axis=0), settings.confidence, settings.resamples,
-                settings.bootstrap_seed,
-            )  # fmt: skip
+    for each, mean, level, adjusted in zip(contrasts, means, levels, holm(levels), strict=True):
+        estimate = mean.estimate(confidence)
+        said = [
+            verdict
+            for asks, verdict in VERDICTS.items()
+            if judge(estimate, smallest_difference, asks) == "shown" and adjusted <= 1 - confidence
+        ]
+        detectable, images = math.nan, [math.nan, math.nan]
+        if len(each.units) >= PLANNED:
+            more = detectable_difference(mean, confidence, settings.power)
+            detectable = smallest_difference + more
+        if each.by_image is not None:
+            _, *images = bootstrap_mean(
+                each.by_image.mean(axis=0), confidence, settings.resamples, settings.bootstrap_seed
+            )
         finding = Finding(
-            pair.method, pair.reference, seeds, *difference, test.p_value, p_holm,
-            detectable_difference(spread, seeds, settings.confidence, settings.power),
-            images.low, images.high,
-            judge(difference.value, p_holm, seeds, settings.confidence),
+            each.method, each.reference, each.contrast, len(each.seeds), each.teachers, *estimate,
+            p_value=level, p_holm=float(adjusted), smallest_difference=smallest_difference,
+            outcome="shown" if said else "can't be said", images_low=images[0],
+            images_high=images[1], detectable=detectable,
+            verdict=(said or ["one_seed" if len(each.seeds) < 2 else "open"])[0],
         )  # fmt: skip
         findings.append(finding)
     return findings
 
 
 def tabulate(findings: list[Finding], sentences: list[str]) -> pd.DataFrame:
-    """Return a row per comparison, with the columns of one also where there is none."""
+    """Return a row per contrast, with the columns of one also where there is none."""
     table = pd.DataFrame(findings, columns=[field.name for field in fields(Finding)])
     return table.assign(sentence=sentences)
 
@@ -193,7 +164,7 @@ def measure_fidelity(results: Results, confidence: float) -> pd.DataFrame:
         for name, metric in fidelity_metrics(results).items():
             values = [value for run in group if (value := value_of(run, name)) is not None]
             if values:
-                mean, *ends = t_interval(values, confidence)
+                mean, *ends = mean_over_seeds(values).interval(confidence)
                 least = 0 if min(values) >= 0 else -math.inf
                 low, high = np.clip(ends, least, 100 if metric.unit == "%" else None).tolist()
                 rows.append((model, len(group), name, mean, low, high))

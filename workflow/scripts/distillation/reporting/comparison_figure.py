@@ -1,4 +1,4 @@
-"""The figure of a comparison: differences of pairs above, fidelity to the teacher below."""
+"""The figure of a comparison: contrasts of methods above, fidelity to the teacher below."""
 
 import textwrap
 
@@ -7,9 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from distillation.reporting.comparison import Compared, fidelity_metrics
-from distillation.reporting.comparison_text import inside
+from distillation.reporting.comparison_text import reference_name
 from distillation.reporting.drawing import add_title
 from distillation.reporting.metric import Metric, value_of
 from distillation.reporting.results import Results
@@ -44,8 +45,10 @@ def name_rows(axes: Axes, names: list[str]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def draw_pairs(axes: Axes, compared: Compared, names: list[str]) -> None:
-    """Draw the difference of each pair: over seeds, and over images alone."""
+def draw_contrasts(axes: Axes, compared: Compared, names: list[str]) -> None:
+    """Draw each contrast with its intervals, and the range of differences that are of no interest."""
+    least = compared.metric.smallest_difference
+    axes.axvspan(-least, least, color="0.92", zorder=0)
     for position, row in enumerate(compared.findings):
         values = compared.seeds_of(row)["difference"].tolist()
         colour = compared.results.palette[row.method]
@@ -85,7 +88,7 @@ def draw_figure(compared: Compared) -> Figure:
     results, labels, fidelity = compared.results, compared.results.labels, compared.fidelity
     first = [*fidelity_metrics(results).values()][:1]
     pairs = [
-        f"{wrapped(labels[row.method])}\nvs {wrapped(inside(labels[row.reference]))}"
+        f"{wrapped(labels[row.method])}\nvs {wrapped(reference_name(row, labels))}"
         for row in compared.findings
     ]
     heights = [panel_height(pairs)]
@@ -97,7 +100,7 @@ def draw_figure(compared: Compared) -> Figure:
         len(heights), 1, height_ratios=heights, squeeze=False,
         figsize=(WIDTH, sum(heights) + 2 * LINE + LINE * (2 + title.count("\n"))),
     )  # fmt: skip
-    draw_pairs(grid[0, 0], compared, pairs)
+    draw_contrasts(grid[0, 0], compared, pairs)
     for metric in first:
         draw_fidelity(grid[1, 0], fidelity, metric, results)
     level = f"{compared.level} interval"
@@ -105,9 +108,10 @@ def draw_figure(compared: Compared) -> Figure:
     handles = [
         Line2D([], [], color=grey, marker="o", markersize=4, linestyle="", label="one seed"),
         Line2D([], [], color=grey, marker="o", markersize=8, linewidth=2.6,
-               label=f"mean, {level} over seeds"),
-        Line2D([], [], color=grey, linewidth=1.2, label=f"{level} over {compared.metric.images}"),
+               label=f"mean, {level}"),
+        Line2D([], [], color=grey, linewidth=1.2, label=f"{level} over images alone"),
+        Patch(color="0.92", label="of no interest"),
     ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     add_title(figure, title)
     return figure

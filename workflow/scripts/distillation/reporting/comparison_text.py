@@ -4,54 +4,58 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from itertools import chain
+from typing import cast
 
 from distillation.reporting.comparison import Compared, Finding, fidelity_metrics
 from distillation.reporting.metric import Metric
 from distillation.reporting.results import LABELS, Results
 from distillation.reporting.tables import table_lines
 from distillation.reporting.trained import Run
+from distillation.settings import plugins
+from distillation.settings.base import MetricSettings
 from distillation.settings.reports import Comparison
 
 # What comparison.md says of how it was computed.
 METHODS = """\
 {label} on the {count} {images}, last epoch, never the best{better}. A difference is the method
 minus the reference, in {unit}, mean over seeds; seeds are compared in pairs, as they share
-initialisation, data order and augmentation where trainings are the same.
+initialisation, data order and augmentation where trainings are the same. Effects of two methods
+"added up" are what both would have together if neither changed what the other does.
 
-- Over seeds, {level}: paired t test and its interval, for the mean over all seeds, on these
-  images and, where all seeds share it, with this teacher (Student 1908, "The probable error of a
-  mean", Biometrika 6; `scipy.stats.ttest_rel`). Nothing is said where there is one seed, or where
-  the difference is the same in all.
-- p (Holm): adjusted for the number of pairs, {pairs} (Holm 1979, "A simple sequentially rejective
-  multiple test procedure", Scandinavian Journal of Statistics 6). The verdict is above or below
-  where it is at most {threshold}.
-- Detectable: the true difference that so many seeds find with probability {power}, if the
-  differences spread as they did here, which few seeds tell roughly; for one pair alone, before
-  Holm's correction (Cohen 1988, "Statistical power analysis for the behavioral sciences", chapter
-  2, with the noncentral t; `scipy.stats.nct`).
+- Smallest difference of interest, fixed before anything is run: {least}; {reason}. Above and below
+  mean by more than that, equivalent means by less. What isn't shown isn't refuted by that.
+- {level}, and {narrow} for equivalence: for other seeds, or teachers where there are several{over}.
+  Where there is one teacher, nothing is said of others.
+- p (Holm): the smallest level at which anything is said, adjusted for the number of questions,
+  {questions}. Something is said where it is at most {threshold}.
+{more}
+Why so, with sources, and how often it errs: docs/statistics.md.
 """
-OVER_IMAGES = """\
-- Over images, {level}: percentile bootstrap, {resamples} draws of the {images}, the same for
-  both methods and all seeds (Efron and Tibshirani 1993, "An introduction to the bootstrap", section
-  13.3; `scipy.stats.bootstrap`). It is about these trained networks on other images of the kind,
-  not about other seeds.
-"""
-MCNEMAR = """\
-- McNemar: exact test in each seed, not corrected, on the images on which one of the two is above
-  the other (McNemar 1947, "Note on the sampling error of the difference between correlated
-  proportions or percentages", Psychometrika 12; `scipy.stats.binomtest`). It too is about images,
-  not seeds.
+DETECTABLE = """\
+- Detectable: the true difference that is shown with probability {power} if seeds spread as they did
+  here, which few seeds tell roughly; of one question alone, before Holm's correction.
 """
 FIDELITY = """\
 - Fidelity is measured on the {images}, with Student's t interval over seeds, cut at 0 and at 100 %.
   Matching the teacher better need not mean a better student (Stanton et al. 2021, "Does knowledge
   distillation really work?", arXiv 2106.05945).
 """
+# Verdicts in a table; {} is the smallest difference of interest.
+VERDICTS = {
+    "above": "above by more than {}", "below": "below by more than {}",
+    "equivalent": "equivalent within {}", "open": "can't be said", "one_seed": "can't be said",
+}  # fmt: skip
 
 
 def inside(label: str) -> str:
     """Return the name of a model as it stands inside a sentence."""
     return f"the {label.lower()}" if label in LABELS.values() else label
+
+
+def reference_name(row: Finding, labels: Mapping[str, str]) -> str:
+    """Return what a method is compared with, as it stands inside a sentence."""
+    names = [inside(labels[name]) for name in row.reference.split(" + ")]
+    return names[0] if len(names) == 1 else f"the effects of {' and '.join(names)} added up"
 
 
 def p_text(value: float) -> str:
@@ -60,92 +64,115 @@ def p_text(value: float) -> str:
 
 
 def describe(
-    row: Finding, metric: Metric, settings: Comparison, labels: Mapping[str, str], pairs: int
+    row: Finding, metric: Metric, settings: Comparison, labels: Mapping[str, str], questions: int
 ) -> str:
-    """Return a finding in words, as one sentence without a full stop; `pairs` are how many."""
-    method, reference = inside(labels[row.method]), inside(labels[row.reference])
+    """Return a finding in words, a sentence without a full stop; `questions` are how many."""
+    method, reference = inside(labels[row.method]), reference_name(row, labels)
     # A method's own name keeps its letters.
     start = "T" + method[1:] if method.startswith("the ") else method
-    level = f"{100 * settings.confidence:g} % interval"
-    images = f"; on the {metric.images} alone its {level} is "
-    images += metric.span(row.images_low, row.images_high)
-    if math.isnan(row.images_low):
-        images = ""
-    elif row.images_low == row.images_high:
-        images = f"; drawing other {metric.images} doesn't change it"
+    wide, narrow = (
+        f"{100 * confidence:.4g} % interval"
+        for confidence in (settings.confidence, 2 * settings.confidence - 1)
+    )
     difference, ends = metric.amount(row.difference), metric.span(row.low, row.high)
+    least, found = metric.amount(row.smallest_difference), f"difference {difference}"
+    whose = f"{row.seeds} seeds" + {0: "", 1: ", for this teacher"}.get(
+        row.teachers, f" of {row.teachers} teachers"
+    )
+    if row.verdict in ("above", "below"):
+        return (
+            f"{start} is {row.verdict} {reference} by more than {least}: {found}, {wide} {ends}, "
+            f"{whose}"
+        )
+    nonzero = row.low > 0 or row.high < 0
+    if row.verdict == "equivalent":
+        text = f"{start} is equivalent to {reference} within {least}: {found}, {narrow} "
+        text += f"{metric.span(row.low_90, row.high_90)}, {whose}"
+        return text + (f"; its {wide}, {ends}, excludes 0" if nonzero else "")
+    images = ""
+    if not math.isnan(row.images_low):
+        images = f"; on the {metric.images} alone its {wide} is "
+        images += metric.span(row.images_low, row.images_high)
     if row.verdict == "one_seed":
         return (
-            f"With one seed nothing can be said about other seeds: in this one the difference "
-            f"between {method} and {reference} is {difference}{images}"
+            f"With one seed nothing can be said about other seeds: in this one"
+            f"{', for this teacher,' if row.teachers else ''} the difference between {method} and "
+            f"{reference} is {difference}{images}"
         )
-    if row.verdict != "not_distinguishable":
-        what = "" if row.verdict == "above" else " of the difference"
-        return (
-            f"{start} is {row.verdict} {reference} by {metric.amount(abs(row.difference))}, "
-            f"{level}{what} {ends}, {row.seeds} seeds"
-        )
-    text = f"{start} is not distinguishable from {reference} with {row.seeds} seeds: "
+    text = f"Whether {method} differs from {reference} by more than {least} can't be said: "
     if math.isnan(row.p_value):
-        return text + (
-            f"the difference is {difference} in each of them, and without a spread nothing can be "
-            f"said about other seeds{images}"
+        return (
+            f"{text}{found} in each of {whose}, and without a spread there is no interval{images}"
         )
-    text += f"difference {difference}, {level} {ends}"
+    text += f"{found}, {wide} {ends}, {whose}"
     if row.p_value <= 1 - settings.confidence:
         text += (
-            f", which excludes 0, but not after Holm's correction for {pairs} pairs "
+            f"; as the only question it could be, but not after Holm's correction for {questions} "
             f"(p = {p_text(row.p_holm)})"
         )
-    return text + (
-        f"; a true difference under {metric.amount(row.detectable)} would be missed in more than "
-        f"{100 * (1 - settings.power):.3g} % of such experiments"
-    )
+    elif nonzero:
+        text += "; the interval excludes 0"
+    if not math.isnan(row.detectable):
+        text += (
+            f"; a true difference under {metric.amount(row.detectable)} would be missed in more "
+            f"than {100 * (1 - settings.power):.3g} % of such experiments"
+        )
+    return text
 
 
 def format_comparison(compared: Compared, sentences: list[str]) -> str:
     """Write comparison and fidelity as Markdown, with how they were computed."""
     results, settings, findings = compared.results, compared.settings, compared.findings
     metric = compared.metric
-    tested = bool(compared.seeds["mcnemar_p_value"].notna().any())
+    by_image = any(not math.isnan(row.images_low) for row in findings)
+    planned = any(not math.isnan(row.detectable) for row in findings)
     lines = [f"# {results.title}: comparison of methods", ""]
-    lines += pair_table(compared, tested)
+    lines += contrast_table(compared, planned)
     lines += ["", *(f"- {sentence}." for sentence in sentences), "", *training_note(results)]
     lines += ["## Fidelity to the teacher", "", *fidelity_table(compared), ""]
     lines += ["## How it was computed", ""]
-    by_image = any(not math.isnan(row.images_low) for row in findings)
-    methods = METHODS + OVER_IMAGES * by_image + MCNEMAR * tested
-    methods += FIDELITY * bool(len(compared.fidelity))
-    return "\n".join(lines) + "\n" + methods.format(
-        label=metric.label, count=f"{results.runs[0].metrics['images']:,}", images=metric.images,
-        better=metric.better, unit=metric.unit_words, level=compared.level, pairs=len(findings),
-        threshold=f"{1 - settings.confidence:.3g}", power=f"{100 * settings.power:.3g} %",
-        resamples=f"{settings.resamples:,}",
-    )  # fmt: skip
+    more = DETECTABLE * planned + FIDELITY * bool(len(compared.fidelity))
+    words = {
+        "label": metric.label, "count": f"{results.runs[0].metrics['images']:,}",
+        "images": metric.images, "better": metric.better, "unit": metric.unit_words,
+        "least": metric.amount(metric.smallest_difference), "reason": reason_for(metric),
+        "over": f", and other {metric.images}" * by_image, "level": compared.level,
+        "narrow": f"{200 * settings.confidence - 100:.4g} %", "questions": len(findings),
+        "threshold": f"{1 - settings.confidence:.3g}", "power": f"{100 * settings.power:.3g} %",
+    }  # fmt: skip
+    return "\n".join(lines) + "\n" + METHODS.format(more=more.format(**words), **words)
 
 
-def pair_table(compared: Compared, tested: bool) -> list[str]:
-    """Write a row per pair; McNemar's test has a column where it was made."""
+def reason_for(metric: Metric) -> str:
+    """Return why the smallest difference of interest is what it is."""
+    declared = cast(type[MetricSettings], plugins.declared("metrics", metric.name))
+    field = declared.model_fields["smallest_difference"]
+    if field.is_required() or metric.smallest_difference == field.default:
+        return declared.reason
+    usual = metric.amount(field.default)
+    return f"set by the config instead of {usual}, which is {declared.reason}"
+
+
+def contrast_table(compared: Compared, planned: bool) -> list[str]:
+    """Write a row per contrast; what is detectable has a column where it is planned with."""
     if not compared.findings:
         return ["No two methods are compared."]
-    metric, labels, threshold = (
-        compared.metric,
-        compared.results.labels,
-        1 - compared.settings.confidence,
-    )
+    metric, labels = compared.metric, compared.results.labels
     head = [
-        "", "Seeds", "Difference", f"{compared.level} over seeds", "p", "p (Holm)", "Detectable",
-        f"{compared.level} over images", *[f"McNemar p < {threshold:.3g}"] * tested,
+        "", "Seeds", "Teachers", "Difference", compared.level,
+        f"{200 * compared.settings.confidence - 100:.4g} %", "p (Holm)",
+        *["Detectable"] * planned, "Judgement",
     ]  # fmt: skip
     table = []
     for row in compared.findings:
-        found = (compared.seeds_of(row)["mcnemar_p_value"] <= threshold).sum()
+        names = [labels[name] for name in row.reference.split(" + ")]
+        what = f"{labels[row.method]} - {names[0]}"
         cells = [
-            f"{labels[row.method]} - {labels[row.reference]}", str(row.seeds),
-            metric.number(row.difference), metric.span(row.low, row.high), p_text(row.p_value),
-            p_text(row.p_holm), metric.number(row.detectable),
-            metric.span(row.images_low, row.images_high),
-            *[f"{found} of {row.seeds} seeds"] * tested,
+            what if row.contrast == "difference" else f"Interaction of {' and '.join(names)}",
+            str(row.seeds), str(row.teachers), metric.number(row.difference),
+            metric.span(row.low, row.high), metric.span(row.low_90, row.high_90),
+            p_text(row.p_holm), *[metric.number(row.detectable)] * planned,
+            VERDICTS[row.verdict].format(metric.amount(row.smallest_difference)),
         ]  # fmt: skip
         table.append(cells)
     return table_lines(head, table)

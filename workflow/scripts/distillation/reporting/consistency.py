@@ -25,9 +25,8 @@ def check_one_experiment(
             student, or isn't an argument of training.
     """
     names = [str(run) for run in runs]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name}, is given twice")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]}, is given twice")
     check_same("training", runs, [{"data_sha256": run.training["data_sha256"]} for run in runs])
     check_same("evaluation", runs, [decisive(run.evaluation) for run in runs])
     check_shared("evaluation", runs, [run.evaluation["plugins"] for run in runs])
@@ -45,15 +44,11 @@ def check_one_experiment(
     trainings = [run.training for run in runs]
     for run in runs:
         if run.training.get("teacher") and run.training["teacher"] not in trainings:
-            raise ValueError(
-                f"the models aren't of one config: {run}, learnt from a teacher that isn't among "
-                f"them"
-            )
-        if len(run.history) != run.arguments["epochs"]:
-            raise ValueError(
-                f"{run}: the history has {len(run.history)} epochs, the training "
-                f"{run.arguments['epochs']}"
-            )
+            said = "learnt from a teacher that isn't among them"
+            raise ValueError(f"the models aren't of one config: {run}, {said}")
+        found, told = len(run.history), run.arguments["epochs"]
+        if found != told:
+            raise ValueError(f"{run}: the history has {found} epochs, the training {told}")
 
 
 def check_own_training(students: list[Run], own_training: Mapping[str, Collection[str]]) -> None:
@@ -66,10 +61,9 @@ def check_own_training(students: list[Run], own_training: Mapping[str, Collectio
     for method, names in own_training.items():
         if method not in known:
             raise ValueError(f"--own-training: found {method!r}; allowed: {', '.join(known)}")
-        for name in names:
-            if name not in known[method]:
-                allowed = ", ".join(sorted(known[method]))
-                raise ValueError(f"--own-training {method}: found {name!r}; allowed: {allowed}")
+        if wrong := [name for name in names if name not in known[method]]:
+            allowed = ", ".join(sorted(known[method]))
+            raise ValueError(f"--own-training {method}: found {wrong[0]!r}; allowed: {allowed}")
 
 
 def decisive(provenance: Mapping[str, Any], leave_out: Collection[str] = ()) -> dict[str, Any]:
@@ -77,10 +71,9 @@ def decisive(provenance: Mapping[str, Any], leave_out: Collection[str] = ()) -> 
 
     Arguments are left out by name, with all that they hold.
     """
-    arguments = {
-        name: value for name, value in provenance["arguments"].items() if name not in leave_out
-    }
-    return flat(arguments) | {name: provenance[name] for name in ("code_digest", "data_sha256")}
+    arguments = provenance["arguments"].items()
+    found = flat({name: value for name, value in arguments if name not in leave_out})
+    return found | {name: provenance[name] for name in ("code_digest", "data_sha256")}
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:

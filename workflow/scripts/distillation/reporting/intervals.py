@@ -1,14 +1,16 @@
-"""Statistics of a comparison of two methods: over seeds, and over test images.
+"""Statistics of a difference between methods, over seeds and test images; see docs/statistics.md.
 
-Letters: S seeds, N test images, P pairs of methods. Where a value can't be computed, as an interval
-from one seed, it is NaN; nothing stands in for it.
+Letters: S seeds, or teachers where there are several, N test images, P questions. Where a value
+can't be computed, as an interval from one seed, it is NaN; nothing stands in for it.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import optimize, special, stats
+
+from distillation.reporting.judgement import Estimate
 
 # Spread, as a fraction of the largest value, below which values differ by rounding alone.
 ROUNDING = 1e-12
@@ -24,58 +26,81 @@ class Interval(NamedTuple):
     high: float
 
 
-class PairedTest(NamedTuple):
-    """A mean difference with its interval, and the p-value of no difference."""
+class Mean(NamedTuple):
+    """A mean with its standard error and the degrees of freedom that this is known with."""
 
-    difference: Interval
-    p_value: float
+    value: float
+    error: float
+    freedom: float
+
+    def interval(self, confidence: float) -> Interval:
+        """Return Student's t interval of a confidence, a fraction."""
+        half = self.error * float(special.stdtrit(self.freedom, (1 + confidence) / 2))
+        return Interval(self.value, self.value - half, self.value + half)
+
+    def estimate(self, confidence: float) -> Estimate:
+        """Return what a judgement needs: intervals of 1 - level and 1 - 2 level."""
+        narrow = self.interval(2 * confidence - 1)
+        return Estimate(*self.interval(confidence), narrow.low, narrow.high)
 
 
-def all_equal(values: np.ndarray, scale: float) -> bool:
-    """Return whether values (S,) differ by no more than the rounding of numbers as large as scale.
+def mean_over_seeds(values: ArrayLike) -> Mean:
+    """Return the mean of values (S,); from one, or where all are equal, with no error known.
 
-    The standard deviation of such values is 0: it says nothing about how others would spread.
-    """
-    return bool(np.ptp(values) <= ROUNDING * scale)
-
-
-def t_interval(values: ArrayLike, confidence: float) -> Interval:
-    """Return the mean of values (S,) with Student's t interval.
-
-    Its ends are NaN where there is one value, or where all are equal. Confidence is a fraction.
-    Source: Student 1908, "The probable error of a mean"; scipy.stats.t.
+    Source: Student 1908, "The probable error of a mean".
     """
     values = np.asarray(values, dtype=float)
-    mean = float(values.mean())
-    if len(values) < 2 or all_equal(values, np.abs(values).max()):
-        return Interval(mean, np.nan, np.nan)
-    low, high = stats.t.interval(confidence, len(values) - 1, mean, stats.sem(values))
-    return Interval(mean, float(low), float(high))
+    value = float(values.mean())
+    # The deviation of equal values is 0: it says nothing about how others would spread.
+    if len(values) < 2 or np.ptp(values) <= ROUNDING * np.abs(values).max():
+        return Mean(value, np.nan, np.nan)
+    return Mean(value, float(values.std(ddof=1)) / len(values) ** 0.5, len(values) - 1)
 
 
-def paired_t(method: ArrayLike, reference: ArrayLike, confidence: float) -> PairedTest:
-    """Test whether the mean of `method` (S,) minus `reference` (S,), paired by seed, is 0.
+def mean_over_seeds_and_images(values: np.ndarray) -> Mean:
+    """Return the mean of values (S, N) that holds for other seeds and for other test images.
 
-    Two-sided. Where there is one seed, or where the difference is the same in all seeds, the ends
-    of its interval and the p-value are NaN.
-    Source: Student 1908, "The probable error of a mean"; scipy.stats.ttest_rel.
+    All seeds share the images, whose part of the error doesn't fall with S. Seeds crossed with
+    images have three mean squares; the variance is that of readers crossed with cases,
+    (seeds + max(images - rest, 0)) / (S N).
+    Source: Obuchowski and Rockette 1995, "Hypothesis testing of diagnostic accuracy for multiple
+    readers and multiple tests"; Hillis 2007, "A comparison of denominator degrees of freedom
+    methods for multiple observer ROC analysis". Deviation: Hillis' degrees of freedom are (S - 1)
+    over the square of the seeds' share in the variance; the share is not squared here, as with
+    three seeds, which tell it roughly, intervals would hold in 92 % of cases, not in 95 %.
     """
-    method, reference = np.asarray(method, dtype=float), np.asarray(reference, dtype=float)
-    mean = float((method - reference).mean())
-    scale = max(np.abs(method).max(), np.abs(reference).max())
-    if len(method) < 2 or all_equal(method - reference, scale):
-        return PairedTest(Interval(mean, np.nan, np.nan), np.nan)
-    test = stats.ttest_rel(method, reference)
-    low, high = test.confidence_interval(confidence)
-    return PairedTest(Interval(mean, float(low), float(high)), float(test.pvalue))
+    seeds, images = values.shape
+    alone = mean_over_seeds(values.mean(axis=1))
+    if np.isnan(alone.error):
+        return alone
+    by_image = values.mean(axis=0)
+    rest = values - values.mean(axis=1, keepdims=True) - by_image + alone.value
+    between = images * seeds * alone.error**2
+    within = (rest**2).sum() / ((seeds - 1) * (images - 1))
+    total = between + max(seeds * by_image.var(ddof=1) - within, 0)
+    return Mean(alone.value, float(np.sqrt(total / values.size)), (seeds - 1) * total / between)
+
+
+def level_decided(mean: Mean, smallest_difference: float) -> float:
+    """Return the p-value of a judgement: the smallest level at which it says something.
+
+    That is: the difference lies beyond the smallest one of interest, on the side where it was
+    found, at half the level; or nearer to 0 than it, by two one-sided tests at the level. Whatever
+    the difference is, something false is said in at most that fraction of cases.
+    """
+    size = abs(mean.value)
+    beyond, within = (
+        float(special.stdtr(mean.freedom, -distance / mean.error))
+        for distance in (size - smallest_difference, smallest_difference - size)
+    )
+    return min(2 * beyond, within)
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
     """Return p-values (P,) adjusted for their number: min(1, max over j <= i of (P - j + 1) p_(j)).
 
-    p_(1) <= p_(2) <= ... are the sorted p-values. To reject those of at most 5 % errs in any of
-    them in at most 5 % of cases, however they depend on each other. NaN, a test that couldn't be
-    made, stays NaN and is counted, as one that found nothing would be.
+    p_(1) <= p_(2) <= ... are the sorted p-values. NaN, a question that couldn't be tested, stays
+    NaN and is counted, as one that found nothing would be.
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
     p_values = np.asarray(p_values, dtype=float)
@@ -115,39 +140,23 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(stats.binomtest(only_first, thrown, 0.5).pvalue) if thrown else 1.0
 
 
-def detectable_difference(deviation: float, seeds: int, confidence: float, power: float) -> float:
-    """Return the true mean difference that a paired t test finds with probability `power`.
+def detectable_difference(mean: Mean, confidence: float, power: float) -> float:
+    """Return the true difference from 0 that such a mean finds with probability `power`.
 
-    The smallest one, in the unit of `deviation`, the standard deviation (n - 1) of the differences;
-    found means: two-sided p at most 1 - confidence, and a difference of the right sign. Power and
-    confidence are fractions from 0.5. NaN where the deviation is 0, or there is one seed.
+    The smallest one; found means: the interval lies above 0. From a smallest difference of
+    interest it is counted on. Power and confidence are fractions from 0.5. NaN where no error is
+    known.
     Source: Cohen 1988, "Statistical power analysis for the behavioral sciences", chapter 2;
     scipy.stats.nct.
     """
-    if seeds < 2 or not deviation > 0:
+    if np.isnan(mean.error):
         return np.nan
-    freedom = seeds - 1
-    threshold = stats.t.isf((1 - confidence) / 2, freedom)
+    threshold = special.stdtrit(mean.freedom, (1 + confidence) / 2)
     # Where the test can't fail unless one of two things of (1 - power) / 2 each happens.
     half = (1 - power) / 2
-    enough = threshold * stats.chi.isf(half, freedom) / freedom**0.5 + stats.norm.isf(half)
-    noncentrality = optimize.root_scalar(
-        lambda value: stats.nct.sf(threshold, freedom, value) - power, bracket=(0, enough)
-    ).root
-    return float(noncentrality * deviation / seeds**0.5)
-
-
-def judge(difference: float, p_holm: float, seeds: int, confidence: float) -> str:
-    """Return what a comparison shows: above, below, not_distinguishable or one_seed.
-
-    Args:
-        difference: mean of the method minus the reference.
-        p_holm: adjusted p-value; NaN, a test that couldn't be made, shows nothing.
-        seeds: how many pairs of runs there are.
-        confidence: fraction; 1 - confidence is how often some verdict errs where nothing differs.
-    """
-    if seeds < 2:
-        return "one_seed"
-    if not p_holm <= 1 - confidence:
-        return "not_distinguishable"
-    return "above" if difference > 0 else "below"
+    spread = stats.chi.isf(half, mean.freedom) / mean.freedom**0.5
+    found = optimize.root_scalar(
+        lambda value: stats.nct.sf(threshold, mean.freedom, value) - power,
+        bracket=(0, threshold * spread + stats.norm.isf(half)),
+    )
+    return float(found.root * mean.error)

@@ -1,10 +1,6 @@
-"""Measured attention, as measure_attention.py writes it: read, checked, put together over seeds.
+"""Measured attention, as measure_attention.py writes it: read, checked, put together over seeds."""
 
-The value of a method is the mean over its seeds; its interval reaches from the lowest `low` to the
-highest `high` of its seeds. That envelope of the seeds' 95 % intervals is cautious: it is wider
-than the interval of their mean.
-"""
-
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from distillation.reporting.consistency import check_same
-from distillation.reporting.intervals import Interval
+from distillation.reporting.intervals import Interval, Mean
 from distillation.reporting.results import TEACHER, colours, label
 from distillation.reporting.trained import check_has, read_json, read_table
 
@@ -26,17 +22,16 @@ POINTS = {BEFORE: "before the activation", AFTER: "after the activation"}
 # The map of the attention-transfer paper: the mean of squares over channels of a stage's output.
 # Zagoruyko and Komodakis 2017, arXiv 1612.03928, section 3.1.
 COLLAPSE = "mean_square"
+# 1 - ALPHA is the confidence of an interval; NORMAL times the standard error is half of one of the
+# bootstrap's.
+ALPHA, NORMAL = 0.05, 1.96
 
-NUMBERS = ("value", "low", "high")
-MAP = ("stage", "collapse", "point", "metric")
-COLUMNS = ("model", "method", "seed", "stage", "stages", *MAP[1:], *NUMBERS)
+KEY = ["method", "seed", "stage", "collapse", "point", "metric"]
+COLUMNS = ("model", "stages", *KEY, "value", "low", "high")
 
 
 class Key(NamedTuple):
-    """Which value: of what method, metric and stage; of its trained or its untrained network.
-
-    Stages are counted from 1; LATE is the network's last.
-    """
+    """Which value: method, metric, stage from 1, or LATE; trained, or the untrained control."""
 
     method: str
     metric: str
@@ -52,7 +47,14 @@ class Method(NamedTuple):
     stages: int
 
 
-Values = Mapping[Key, Interval]
+class Sample(NamedTuple):
+    """A value and its standard error over images, of the network of each seed; how many images."""
+
+    seeds: dict[int, tuple[float, float]]
+    images: int
+
+
+Values = Mapping[Key, Sample]
 Methods = Mapping[str, Method]
 
 
@@ -86,17 +88,18 @@ def read_measurements(path: Path) -> Measurements:
         whole = table[name].astype(str).str.isdecimal()
         check_column(path, table[name], whole, "a whole number")
     check_column(path, table["stage"], table["stage"].between(1, table["stages"]), "1 to stages")
-    for name in NUMBERS:
+    for name in ("value", "low", "high"):
         numbers: Any = pd.to_numeric(table[name], errors="coerce")
         good = np.isfinite(numbers) | table[name].isna()
         check_column(path, table[name], good, "a finite number or nothing")
         table[name] = numbers
-    key = ["method", "seed", *MAP]
-    if (twice := table.duplicated(key)).any():
-        row = next(table.loc[twice, key].itertuples(index=False))
+    if (twice := table.duplicated(KEY)).any():
+        row = next(table.loc[twice, KEY].itertuples(index=False))
         raise ValueError(f"{path}: has {', '.join(map(str, row))} twice")
     provenance = read_json(path.with_suffix(".json"))
-    check_has(f"{path.with_suffix('.json')}:", provenance, ["controls"])
+    where = f"{path.with_suffix('.json')}:"
+    check_has(where, provenance, ["controls", "arguments"])
+    check_has(where, provenance["arguments"], ["faithfulness_images", "noise_images"])
     return Measurements(lines, with_controls(table, provenance["controls"]), provenance)
 
 
@@ -148,8 +151,7 @@ def check_measurements(tables: Sequence[pd.DataFrame], teachers: Collection[str]
     alike: dict[str, list[str]] = {}
     for table in tables:
         trained = table.loc[~table["untrained"]]
-        for method, seed in dict.fromkeys(zip(trained["method"], trained["seed"], strict=True)):
-            rows = trained[(trained["method"] == method) & (trained["seed"] == seed)]
+        for (method, seed), rows in trained.groupby(["method", "seed"], sort=False):  # type: ignore
             name = f"{method}, seed {seed}"
             if name in networks:
                 raise ValueError(f"{name}, is given twice")
@@ -169,12 +171,9 @@ def check_measurements(tables: Sequence[pd.DataFrame], teachers: Collection[str]
 def methods_of(
     table: pd.DataFrame, labels: Mapping[str, str], teachers: Collection[str]
 ) -> dict[str, Method]:
-    """Return the teacher and the students, in the order in which they appear.
+    """Return the teacher and the students as they first appear, named by `labels` where they are.
 
-    Args:
-        table: rows of `read_measurements`.
-        labels: names as people read them, of models that have one of their own.
-        teachers: models that aren't students; others than the teacher are left out.
+    `teachers` aren't students; others than the teacher are left out.
     """
     stages = dict(table.loc[~table["untrained"], ["method", "stages"]].itertuples(index=False))
     palette = colours(stages)
@@ -190,41 +189,78 @@ def every_stage(methods: Methods) -> range:
     return range(1, max(method.stages for method in methods.values()) + 1)
 
 
-def envelopes(table: pd.DataFrame, point: str, collapse: str) -> dict[Key, Interval]:
-    """Return the values of all methods at one point of measurement, for one collapse.
+def samples(
+    table: pd.DataFrame, point: str, collapse: str, images: Mapping[str, int]
+) -> dict[Key, Sample]:
+    """Return what was measured of all methods at one point of measurement, for one collapse.
 
     Deletion and insertion are measured before the activation only, and their controls belong to no
-    map: both are taken from where they are. A value that a seed of the method lacks is left out.
-    One that has no interval is of a single image, the constant one: exact, its own interval.
-    Those of a network's last stage are there under its number and, the same object, as LATE.
-
-    Args:
-        table: rows of `read_measurements`.
-        point: before_activation or after_activation.
-        collapse: how channels were collapsed into a map.
+    map: both are taken from where they are. What a seed of the method lacks is left out, and what
+    has no interval, but for a constant input, of which there is one image and no error.
+    That of a network's last stage is there under its number and, the same object, as LATE.
+    `images` says on how many was measured what has a word in its name; the last word counts.
     """
-    early_only = table["metric"].str.fullmatch("(deletion|insertion)(_minus_random)?")
-    control = table["metric"].str.startswith(("deletion_", "insertion_")) & ~early_only
-    here = (table["point"] == point) | (early_only & (table["point"] == BEFORE))
-    chosen = table.loc[control | (here & (table["collapse"] == collapse))]
-    key = ["method", "metric", "stage", "untrained"]
-    chosen = chosen.drop_duplicates([*key, "seed"])
-    chosen = chosen.assign(
-        low=chosen["low"].fillna(chosen["value"]), high=chosen["high"].fillna(chosen["value"])
-    )
-    over_seeds = chosen.groupby(key, sort=False).agg(
-        stages=("stages", "first"), count=("value", "count"), value=("value", "mean"),
-        low=("low", "min"), high=("high", "max"),
-    )  # fmt: skip
+    curve = table["metric"].str.startswith(("deletion", "insertion"))
+    of_map = ~curve | table["metric"].str.fullmatch("(deletion|insertion)(_minus_random)?")
+    here = (table["point"] == point) | (curve & (table["point"] == BEFORE))
+    chosen = table.loc[~of_map | (here & (table["collapse"] == collapse))]
+    half = (chosen["high"] - chosen["low"]) / 2
+    half = half.mask(half.isna() & chosen["metric"].str.endswith("_constant"), 0)
+    chosen = chosen.assign(error=half / NORMAL).dropna(subset=["value", "error"])
     seeds = table.groupby("method")["seed"].nunique()
-    found = {}
-    for (method, metric, stage, untrained), stages, count, *interval in over_seeds.itertuples():
-        if count == seeds[method]:
-            found[Key(method, metric, stage, untrained)] = Interval(*map(float, interval))
-            if stage == stages:
-                last = Key(method, metric, LATE, untrained)
-                found[last] = found[last._replace(stage=stage)]
-    return found
+    columns = [*Key._fields, "stages", "seed", "value", "error"]
+    found: dict[Key, Sample] = {}
+    for *names, stages, seed, value, error in chosen[columns].itertuples(index=False, name=None):
+        key = Key(*names)
+        if key not in found:
+            seen = [count for word, count in images.items() if word in key.metric][-1]
+            found[key] = Sample({}, seen)
+            if key.stage == stages:
+                found[key._replace(stage=LATE)] = found[key]
+        found[key].seeds[seed] = value, error
+    return {key: each for key, each in found.items() if len(each.seeds) == seeds[key.method]}
+
+
+def images_of(files: Sequence[Measurements], test: int) -> dict[str, int]:
+    """Return on how many images was measured, see `samples`, of `test` test images."""
+    asked = [file.provenance["arguments"] for file in files]
+    few = min(test, *(each["faithfulness_images"] for each in asked))
+    noise = min(each["noise_images"] for each in asked)
+    return {"": test, "deletion": few, "insertion": few, "_noise": noise, "_constant": 1}
+
+
+def difference(left: Sample, right: Sample | float = 0, shared: bool = False) -> Mean | None:
+    """Return the mean difference over seeds, with its error over seeds and images.
+
+    Networks of one seed are compared with each other. The variance of the mean over S seeds is
+    var(differences) / S plus the variance over images, averaged over seeds and not divided by S, as
+    all seeds share the images; degrees of freedom are those of `mean_over_seeds_and_images`. How
+    the two sides correlate over images isn't known: their errors add up, which no correlation
+    exceeds. The error of one network is over images alone. Of several that don't vary it is NaN.
+    A number is exact; `shared`: `right` may be of one network, which all seeds are compared with.
+    Where a seed has nothing to be compared with, there is no difference.
+    """
+    other = right if isinstance(right, Sample) else Sample(dict.fromkeys(left.seeds, (right, 0)), 0)
+    if shared and len(other.seeds) == 1:
+        other = other._replace(seeds=dict.fromkeys(left.seeds, *other.seeds.values()))
+    if not left.seeds.keys() <= other.seeds.keys():
+        return None
+    pairs = [(*values, *other.seeds[seed]) for seed, values in left.seeds.items()]
+    value, error, reference, its_error = np.array(pairs, dtype=float).T
+    gaps, count = value - reference, len(pairs)
+    seeds = float(gaps.var(ddof=1)) / count if count > 1 else 0.0
+    images = float(np.square(error + its_error).mean())
+    # No more is known than a bootstrap of so many images tells.
+    most = min(n for n in (left.images, other.images) if n) - 1 if images else math.inf
+    freedom = min((count - 1) * (seeds + images) / seeds if seeds else math.inf, most)
+    known = count == 1 or seeds + images
+    return Mean(float(gaps.mean()), math.sqrt(seeds + images) if known else math.nan, freedom)
+
+
+def intervals(values: Values) -> dict[Key, Interval]:
+    """Return the mean of each value over seeds with its 95 % interval."""
+    found = {key: difference(sample) for key, sample in values.items()}
+    return {key: mean.interval(1 - ALPHA) for key, mean in found.items() if mean}
 
 
 def pick_collapse(table: pd.DataFrame) -> str:

@@ -17,6 +17,7 @@ class Metric:
     label: str
     unit: str
     decimals: int
+    smallest_difference: float
     higher_is_better: bool | None = None
     images: str = "test images"
 
@@ -55,7 +56,7 @@ def metrics_of(results: Results) -> dict[str, Metric]:
     return {
         name: Metric(
             name, results.worded(words["label"]), words["unit"], words["decimals"],
-            words["higher_is_better"], results.worded("test images"),
+            words["smallest_difference"], words["higher_is_better"], results.worded("test images"),
         )
         for name, words in first_of(run.metrics["metrics"] for run in results.runs).items()
     }  # fmt: skip

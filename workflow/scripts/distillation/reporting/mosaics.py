@@ -11,6 +11,7 @@ from PIL import Image
 
 from distillation.data.arrays import read_arrays
 from distillation.reporting.results import Results
+from distillation.reporting.trained import check_has
 
 # Rows of an attention figure that fit on a page.
 MOST_IMAGES = 10
@@ -44,10 +45,7 @@ def read_maps(results: Results, files: list[str]) -> Maps:
         if not np.array_equal(arrays["indices"], first["indices"]):
             raise ValueError(f"{file}: holds maps of other images than {files[0]}")
         needed = [f"{name}_{stage}" for name in collapses(first) for stage in stages(arrays)]
-        if missing := [name for name in needed if name not in arrays]:
-            raise ValueError(
-                f"{file}: lacks {', '.join(missing)}; extract_attention.py writes them"
-            )
+        check_has(f"{file}:", arrays, needed, "; extract_attention.py writes them")
     return maps
 
 
@@ -114,8 +112,8 @@ def attention_figure(maps: Maps, collapse: str, overlay: bool, results: Results)
     """Draw images (rows) against stages and the models that have them; see `draw_mosaic`."""
     first = next(iter(maps.values()))
     # Spread over the classes where there are more images than rows.
-    shown = np.linspace(0, len(first["images"]) - 1, min(MOST_IMAGES, len(first["images"])))
-    shown = np.unique(shown.astype(int))
+    count = len(first["images"])
+    shown = np.unique(np.linspace(0, count - 1, min(MOST_IMAGES, count)).astype(int))
     by_stage = {
         stage: [model for model, arrays in maps.items() if stage in stages(arrays)]
         for stage in max((stages(arrays) for arrays in maps.values()), key=len)
@@ -124,7 +122,8 @@ def attention_figure(maps: Maps, collapse: str, overlay: bool, results: Results)
     columns += [(stage, model) for stage, models in by_stage.items() for model in models]
     mosaic, lefts = draw_mosaic(maps, collapse, overlay, shown, columns)
     height, width = mosaic.shape[:2]
-    head = f"{results.title}: attention, {collapse} over channels, each map on its own scale"
+    how = collapse.replace("_square", " of squares").replace("_absolute", " of absolute values")
+    head = f"{results.title}: attention, {how} over channels, each map on its own scale"
     names = [str(first["class_names"][first["labels"][index]]) for index in shown]
     # In inches, at the size of the letters below.
     beside = 0.8 + 0.11 * max(map(len, names))
@@ -139,7 +138,7 @@ def attention_figure(maps: Maps, collapse: str, overlay: bool, results: Results)
     figure, axes = plt.subplots(figsize=(figure_width, height / INCH + room))
     axes.imshow(mosaic, interpolation="none")
     # What height is left over belongs to the heads above.
-    axes.set_anchor("S")
+    axes.set(anchor="S")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     # The figure is wide, and shown on a page that isn't.

@@ -19,6 +19,7 @@ from distillation.settings import plugins
 from distillation.settings.base import TermSettings
 
 Reader = Callable[[Run], float | None]
+BEST_MINUS_LAST = "Best minus last"
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,37 @@ class Row:
 
 def rows_of(results: Results) -> list[Row]:
     """Return the rows that the runs have: terms and metrics in order of first appearance."""
-    terms = first_of(run.terms for run in results.runs)
     rows = [
-        Row("Parameters", "", 0, counted("parameters"), counted=True),
-        Row("Multiply-accumulates", "million", 1, counted("multiply_accumulates", 1e-6), True),
+        Row("Parameters", "", 0, lambda run: run.metrics["parameters"], True),
+        Row("Multiply-accumulates", "million", 1,
+            lambda run: run.metrics["multiply_accumulates"] * 1e-6, True),
         Row("Training loss (total)", "", 4, last("loss")),
         Row("Training cross-entropy", "nats", 4, last("cross_entropy")),
-    ]
-    for term in terms:
-        label = term_label(term)
-        rows.append(Row(weighted_name(term), "", 4, last_weighted(term)))
-        rows.append(Row(f"{label} loss", "", 6, last(term)))
-    rows.append(Row("Training accuracy", "%", 2, last("train_accuracy", 100)))
+    ]  # fmt: skip
+    for term in first_of(run.terms for run in results.runs):
+        rows.append(Row(weighted_name(term), "", 4, last(term, f"{term}_weight")))
+        rows.append(Row(f"{term_label(term)} loss", "", 6, last(term)))
+    rows.append(Row("Training accuracy", "%", 2, last("train_accuracy", factor=100)))
     rows += map(metric_row, metrics_of(results).values())
-    return [*rows, Row("Training time", "s", 0, seconds)]
+    return [
+        *rows,
+        # Of all epochs, chosen by the test images themselves, and by how much that flatters.
+        Row(results.worded("Best test epoch, not used"), "%", 2, of_history(best_epoch, 100)),
+        Row(BEST_MINUS_LAST, "points", 2, of_history(best_minus_last, 100)),
+        Row(
+            "Training time", "s", 0, of_history(lambda history: history["seconds"].to_numpy().sum())
+        ),
+    ]
+
+
+def best_epoch(history: pd.DataFrame) -> float:
+    """Return the highest test accuracy of all epochs, fraction."""
+    return history["test_accuracy"].to_numpy().max()
+
+
+def best_minus_last(history: pd.DataFrame) -> float:
+    """Return by how much that is above the last epoch's, fraction."""
+    return best_epoch(history) - history["test_accuracy"].to_numpy()[-1]
 
 
 def metric_row(metric: Metric) -> Row:
@@ -71,35 +89,15 @@ def weighted_name(term: str) -> str:
     return f"{term_label(term)} term, weight x {term_label(term)}"
 
 
-def counted(name: str, factor: float = 1) -> Reader:
-    """Make the reader of a count in metrics.json, times `factor`."""
-    return lambda run: run.metrics[name] * factor
+def of_history(value: Callable[[pd.DataFrame], float], factor: float = 1) -> Reader:
+    """Make the reader of a history's value, times `factor`; a training elsewhere has none."""
+    return lambda run: None if run.history.empty else float(value(run.history)) * factor
 
 
-def last(name: str, factor: float = 1) -> Reader:
-    """Make the reader of a history column's last value, times `factor`."""
-
-    def read(run: Run) -> float | None:
-        if name not in run.history or run.history.empty:
-            return None
-        return float(run.history[name].to_numpy()[-1]) * factor
-
-    return read
-
-
-def last_weighted(term: str) -> Reader:
-    """Make the reader of a term as the last epoch's total holds it."""
-
-    def read(run: Run) -> float | None:
-        loss, weight = last(term)(run), last(f"{term}_weight")(run)
-        return None if loss is None or weight is None else loss * weight
-
-    return read
-
-
-def seconds(run: Run) -> float | None:
-    """Return how long a training took; nothing of one that was done elsewhere."""
-    return None if run.history.empty else float(run.history["seconds"].to_numpy().sum())
+def last(*names: str, factor: float = 1) -> Reader:
+    """Make the reader of the product of columns in the last epoch, if a history has them."""
+    read = of_history(lambda history: math.prod(history[name].iloc[-1] for name in names), factor)
+    return lambda run: read(run) if {*names} <= {*run.history} else None
 
 
 def summarise(row: Row, group: list[Run]) -> tuple[float, float, int]:
@@ -128,15 +126,13 @@ def format_cell(row: Row, mean: float, deviation: float, count: int) -> str:
     """Write mean ± standard deviation; the mean alone of what is counted, or of one seed."""
     if not count:
         return "-"
-    if row.counted or count == 1:
-        return f"{mean:,.{row.decimals}f}"
-    return f"{mean:,.{row.decimals}f} ± {deviation:,.{row.decimals}f}"
+    spread = "" if row.counted or count == 1 else f" ± {deviation:,.{row.decimals}f}"
+    return f"{mean:,.{row.decimals}f}{spread}"
 
 
 def format_table(results: Results) -> str:
     """Write the table as Markdown, with what it was made from."""
-    groups = results.groups
-    labels, runs = results.labels, results.runs
+    groups, labels, runs = results.groups, results.labels, results.runs
     head = [f"{labels[model]} (n = {len(group)})" for model, group in groups.items()]
     rows = [
         [row.head, *(format_cell(row, *summarise(row, group)) for group in groups.values())]
@@ -157,30 +153,28 @@ def format_table(results: Results) -> str:
         f"Data sha256 {runs[0].training['data_sha256'][:12]}. "
         f"Commit {listed(commit(run.training) for run in runs)}."
     )
-    return "\n".join([f"# {results.title}", "", *table_lines(["", *head], rows), "", note]) + "\n"
+    return "\n".join([f"# {results.title}", "", *table_lines(["", *head], rows), "", note, ""])
 
 
 def listed(values: Iterable[str]) -> str:
     """Return the different values, sorted, with commas between them."""
-    return ", ".join(sorted(set(values)))
+    return ", ".join(sorted({*values}))
 
 
 def commit(provenance: dict[str, Any]) -> str:
     """Return the git commit, shortened, and whether there were uncommitted changes."""
     if provenance["commit"] is None:
         return "unknown"
-    return provenance["commit"][:12] + (" with uncommitted changes" if provenance["dirty"] else "")
+    return provenance["commit"][:12] + " with uncommitted changes" * bool(provenance["dirty"])
 
 
 def summarise_models(results: Results) -> dict[str, dict[str, float]]:
     """Return of each model n, and of each metric mean and deviation over seeds, in its unit."""
-    summary = {}
+    summary: dict[str, dict[str, float]] = {}
     for model, group in results.groups.items():
         summary[model] = {"n": len(group)}
         for name, metric in metrics_of(results).items():
-            mean, deviation, count = summarise(metric_row(metric), group)
-            if count:
-                summary[model][name] = mean
-            if count > 1:
-                summary[model][f"{name}_std"] = deviation
+            mean, deviation, _ = summarise(metric_row(metric), group)
+            found = {name: mean, f"{name}_std": deviation}
+            summary[model] |= {key: each for key, each in found.items() if not math.isnan(each)}
     return summary

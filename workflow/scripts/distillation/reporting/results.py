@@ -25,10 +25,9 @@ PALETTE = (
 
 @dataclass(frozen=True)
 class Results:
-    """All runs of an experiment, and what was said of the models.
+    """All runs of an experiment; what models are called, and which of them aren't students.
 
-    That is what they are called, which of them aren't students, and in which arguments of its
-    training a method may differ from the others.
+    `own_training`: for methods that have some, the arguments of training that may differ.
     """
 
     title: str
@@ -133,7 +132,7 @@ def read_results(arguments: argparse.Namespace) -> Results:
     teachers = (*(arguments.teachers or [TEACHER]),)
     own: dict[str, list[str]] = {}
     for method, *names in arguments.own_training:
-        own.setdefault(method, []).extend(names)
+        own[method] = [*own.get(method, ()), *names]
     check_one_experiment(runs, own, teachers)
     labels = all_labels(by_model(runs), dict(arguments.labels))
     return Results(arguments.title, runs, labels, teachers, own)

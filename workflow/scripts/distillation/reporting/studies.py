@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from distillation.reporting.consistency import flat
-from distillation.reporting.quantities import commit, listed
+from distillation.reporting.quantities import BEST_MINUS_LAST, commit, listed
 from distillation.reporting.results import held_out_words, label
 from distillation.reporting.tables import table_lines
 from distillation.reporting.trained import check_has, read_json, read_table
@@ -84,26 +85,21 @@ class Study:
         """Return the content of one of its files."""
         return (self.folder / name).read_text()
 
-    def between(self, name: str, start: str, end: str, text: str | None = None) -> list[str]:
+    def between(self, name: str, start: str, end: str) -> list[str]:
         """Return the lines of a file from the one that begins with `start` to before `end`.
 
         Raises:
             ValueError: there is no such line; the file isn't what the pipeline writes.
         """
-        lines = (self.text(name) if text is None else text).splitlines()
-        places = [place for place, line in enumerate(lines) if line.startswith(start)]
-        if not places:
+        lines = [*dropwhile(lambda line: not line.startswith(start), self.text(name).splitlines())]
+        if not lines:
             raise ValueError(f"{self.folder / name}: has no line that begins with {start!r}")
-        rest = lines[places[0] :]
-        ends = [place for place, line in enumerate(rest) if line.startswith(end)]
-        return rest[: ends[0]] if ends else rest
+        return [*takewhile(lambda line: not line.startswith(end), lines)]
 
     def row(self, quantity: str) -> tuple[str, list[str]] | None:
         """Return the head with its unit and the cells of a quantity, or None where it has none."""
-        for head, cells in self.rows.items():
-            if head == quantity or re.fullmatch(rf"{re.escape(quantity)} \([^()]*\)", head):
-                return head, cells
-        return None
+        named = re.compile(rf"{re.escape(quantity)}( \([^()]*\))?")
+        return next((row for row in self.rows.items() if named.fullmatch(row[0])), None)
 
     @property
     def headline(self) -> tuple[str, list[str]]:
@@ -112,24 +108,20 @@ class Study:
         Raises:
             ValueError: the table doesn't have it.
         """
-        found = self.row(self.about["headline"])
-        if found is None:
-            raise ValueError(
-                f"{self.folder / 'table.md'}: has no row {self.about['headline']!r}; found "
-                f"{', '.join(self.rows)}"
-            )
-        return found
+        if found := self.row(self.about["headline"]):
+            return found
+        raise ValueError(
+            f"{self.folder / 'table.md'}: has no row {self.about['headline']!r}; found "
+            f"{', '.join(self.rows)}"
+        )
 
     @property
     def held_out(self) -> bool:
         """Whether it was measured on held-out training images, not on the test split."""
         # Descriptions from before there was a choice don't name it.
-        arguments = flat(self.data["provenance"]["arguments"])
-        return any(
-            value is not None
-            for name, value in arguments.items()
-            if name.rpartition(".")[2] == "validation_fraction"
-        )
+        arguments = flat(self.data["provenance"]["arguments"]).items()
+        ends = {name.rpartition(".")[2]: value for name, value in arguments}
+        return ends.get("validation_fraction") is not None
 
     def label(self, model: str) -> str:
         """Return what a model is called."""
@@ -165,9 +157,8 @@ def made_from(study: Study) -> list[str]:
 def protocol(study: Study) -> list[str]:
     """Write what each model's training was told, a row per model."""
     trainings = {model: group[0]["training"] for model, group in study.runs.items()}
-    schedules = {training["arguments"].get("schedule") for training in trainings.values()}
-    more = [name for schedule, names in OF_SCHEDULE.items() if schedule in schedules
-            for name in names]  # fmt: skip
+    schedules = dict.fromkeys(each["arguments"].get("schedule") for each in trainings.values())
+    more = [name for each in schedules for name in OF_SCHEDULE.get(each, ())]
     rows = []
     for model, training in trainings.items():
         arguments = training["arguments"]
@@ -196,8 +187,8 @@ def beside_published(study: Study, published: pd.DataFrame) -> list[str]:
         ValueError: the study's table has none of them.
     """
     models, rows, sources = [*study.runs], [], list(published["source"].unique())
-    for quantity in published["quantity"].unique():
-        found = [row for name in quantity.split("|") if (row := study.row(name))]
+    for quantity, values in published.groupby("quantity", sort=False):
+        found = [row for name in str(quantity).split("|") if (row := study.row(name))]
         if not found:
             raise ValueError(
                 f"published.csv: quantity {quantity!r}; allowed: {', '.join(study.rows)}"
@@ -205,18 +196,12 @@ def beside_published(study: Study, published: pd.DataFrame) -> list[str]:
         head, cells = found[0]
         rows.append([head, "ours", *(cell.partition(" ±")[0] for cell in cells)])
         for number, source in enumerate(sources, 1):
-            theirs = published[
-                (published["source"] == source) & (published["quantity"] == quantity)
-            ].set_index("model")["value"]
+            theirs = values[values["source"] == source].set_index("model")["value"]
             cells = [f"{theirs[model]:,.10g}" if model in theirs else "-" for model in models]
             if set(cells) != {"-"}:
                 rows.append(["", f"({number})", *cells])
-    return [
-        *table_lines(["", "", *map(study.label, models)], rows),
-        "",
-        *(f"- ({number}) {source}." for number, source in enumerate(sources, 1)),
-        "",
-    ]
+    table = table_lines(["", "", *map(study.label, models)], rows)
+    return [*table, "", *(f"- ({n}) {source}." for n, source in enumerate(sources, 1)), ""]
 
 
 def cost(study: Study) -> list[str]:
@@ -245,9 +230,13 @@ def overview(studies: list[Study]) -> list[str]:
         # As GitHub makes anchors of headings.
         anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
         own = cells[f"[{title}](#{anchor})"] = {}
-        for (model, group), cell in zip(study.runs.items(), study.headline[1], strict=True):
+        heads = study.headline[1]
+        # Studies from before it was computed don't say it.
+        _, gains = study.row(BEST_MINUS_LAST) or ("", [""] * len(heads))
+        for (model, group), cell, gain in zip(study.runs.items(), heads, gains, strict=True):
             epochs = group[0]["training"]["arguments"]["epochs"]
-            own[model] = f"{cell} (n = {len(group)}, epochs = {epochs})"
+            best = f", best epoch + {gain.partition(' ±')[0]}" if gain.strip("-") else ""
+            own[model] = f"{cell} (n = {len(group)}, epochs = {epochs}{best})"
             labels.setdefault(model, study.label(model))
     enough = min(2, len(studies))
     models = [model for model in labels if sum(model in row for row in cells.values()) >= enough]

@@ -1,7 +1,7 @@
 """One trained model: its metrics.json and its history.csv, read."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,22 +84,17 @@ def read_run(model: str, seed: str, metrics: str, history: str) -> Run:
 
 
 def read_json(file: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged.
-    """
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file")
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file}: damaged: {error}") from error
+    """Read a JSON file; see `read_file`."""
+    return read_file(file, json.load)
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """Read a CSV file.
+    """Read a CSV file; see `read_file`."""
+    return read_file(file, pd.read_csv)
+
+
+def read_file(file: Path, read: Callable[[Any], Any]) -> Any:
+    """Read a file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -108,7 +103,8 @@ def read_table(file: Path) -> pd.DataFrame:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file")
     try:
-        return pd.read_csv(file)
+        with file.open() as opened:
+            return read(opened)
     except ValueError as error:
         raise ValueError(f"{file}: damaged: {error}") from error
 

@@ -3,11 +3,11 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NoReturn, get_origin
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from distillation.settings import plugins
@@ -44,21 +44,18 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Settings], *names: str
     """
     for name in names or kind.model_fields:
         field = kind.model_fields[name]
-        flag = f"--{name.replace('_', '-')}"
-        options: dict[str, Any] = {"help": help_text(field)}
-        if field.is_required():
-            options["required"] = True
-        else:
+        options: dict[str, Any] = {"help": help_text(field), "required": field.is_required()}
+        if not field.is_required():
             options["default"] = field.get_default(call_default_factory=True)
         types = bare_types(field.annotation)
         if bool in types:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
-            continue
-        if any(get_origin(each) is list for each in types):
+            options["action"] = argparse.BooleanOptionalAction
+        elif any(get_origin(each) is list for each in types):
             # Of a list, each element is read by itself and the whole is checked by `taken`.
-            parser.add_argument(flag, nargs="*", type=scalar, **options)
-            continue
-        parser.add_argument(flag, type=partial(read_field, field), **options)
+            options |= {"nargs": "*", "type": scalar}
+        else:
+            options["type"] = partial(read_field, field)
+        parser.add_argument(f"--{name.replace('_', '-')}", **options)
 
 
 def help_text(field: FieldInfo) -> str:
@@ -81,20 +78,21 @@ def scalar(text: str) -> Any:
         return text
 
 
+def read_scalar(field: FieldInfo, text: str) -> Any:
+    """Return the value that a text is for a field: what may be text is no number."""
+    types, value = bare_types(field.annotation), scalar(text)
+    return text if types == [str] or (str in types and value is not None) else value
+
+
 def read_field(field: FieldInfo, text: str) -> Any:
     """Return the value of a field from a command line.
 
     Raises:
         argparse.ArgumentTypeError: the field doesn't allow it.
     """
-    types = bare_types(field.annotation)
-    value = text if types == [str] else scalar(text)
-    if str in types and not isinstance(value, str) and value is not None:
-        value = text
+    value, config = read_scalar(field, text), ConfigDict(strict=True, allow_inf_nan=False)
     try:
-        return TypeAdapter(
-            field.rebuild_annotation(), config={"strict": True, "allow_inf_nan": False}
-        ).validate_python(value)
+        return TypeAdapter(field.rebuild_annotation(), config=config).validate_python(value)
     except ValidationError:
         raise argparse.ArgumentTypeError(f"found {text!r}; allowed: {allowed(field)}") from None
 
@@ -143,15 +141,12 @@ class ChoosePlugin(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         """Check the name and each setting, and add them to the namespace."""
-        name = values[0]
         before = getattr(namespace, self.dest) or {}
+        if values[0] in before or (before and not self.several):
+            once = f"once{' for each name' * self.several}"
+            parser.error(f"argument {option}: is given twice; allowed: {once}")
         try:
-            if name in before or (before and not self.several):
-                raise SettingsError(
-                    f"is given twice; allowed: once{' for each name' * self.several}"
-                )
-            read = dict([read_plugin(self.kind, values)])
-            setattr(namespace, self.dest, before | read)
+            setattr(namespace, self.dest, before | dict([read_plugin(self.kind, values)]))
         except SettingsError as error:
             parser.error(f"argument {option}: {error}")
 
@@ -160,29 +155,19 @@ def read_plugin(kind: plugins.Kind, words: list[str]) -> tuple[str, Settings]:
     """Return the plug-in that words name, NAME KEY=VALUE ..., and its settings.
 
     Raises:
-        SettingsError: there is none of that name, or a setting can't be used.
+        SettingsError: there is none of that name, a word isn't KEY=VALUE, its key isn't known, or
+            its value isn't allowed.
     """
     name, *pairs = words
-    return name, read_pairs(plugins.declared(kind, name), name, pairs)
-
-
-def read_pairs(kind: type[Settings], name: str, pairs: list[str]) -> Settings:
-    """Build a declaration from KEY=VALUE.
-
-    Raises:
-        SettingsError: a pair isn't one, its key isn't known, or its value isn't allowed.
-    """
-    values: dict[str, Any] = {}
+    declared, values = plugins.declared(kind, name), {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
             raise SettingsError(f"{name}: found {pair!r}; allowed: KEY=VALUE")
-        if key not in kind.model_fields:
-            raise SettingsError(unknown_key(name, key, kind.model_fields))
-        types = bare_types(kind.model_fields[key].annotation)
-        value = scalar(text)
-        values[key] = text if str in types and value is not None else value
-    return checked(kind, values, name)
+        if key not in declared.model_fields:
+            raise SettingsError(unknown_key(name, key, declared.model_fields))
+        values[key] = read_scalar(declared.model_fields[key], text)
+    return name, checked(declared, values, name)
 
 
 class Explain(argparse.Action):
@@ -215,18 +200,18 @@ def flags(settings: dict[str, Any]) -> list[str]:
     return result
 
 
-def plugin_flags(
-    flag: str, chosen: dict[str, Settings], in_order: bool = True
-) -> list[str]:
+def plugin_flags(flag: str, named: Mapping[str, Settings], in_order: bool = True) -> list[str]:
     """Turn plug-ins and their settings into flags as `add_plugin` reads them.
 
     They are sorted by name, unless their order is one of the choices.
     """
-    result = []
-    for name, settings in sorted(chosen.items()) if in_order else chosen.items():
-        pairs = [f"{key}={shown(value)}" for key, value in sorted(settings.plain().items())]
-        result += [flag, name, *pairs]
-    return result
+    items = sorted(named.items()) if in_order else named.items()
+    return [word for item in items for word in (flag, *plugin_words(*item))]
+
+
+def plugin_words(name: str, settings: Settings) -> list[str]:
+    """Return the words that name a plug-in and its settings: NAME KEY=VALUE ..."""
+    return [name, *(f"{key}={shown(value)}" for key, value in sorted(settings.plain().items()))]
 
 
 def run(main: Callable[[], None]) -> None:

@@ -156,25 +156,22 @@ def check_part(kind: type[Settings], values: Any, where: str) -> None:
 
 def explained(kind: type[Settings], error: Mapping[str, Any], where: str) -> str:
     """Return one line for an error of pydantic's: the key, what was found, what is allowed."""
-    place = [str(part) for part in error["loc"]]
+    place, found = [str(part) for part in error["loc"]], error["input"]
     key = ".".join(filter(None, [where, *place])) or "settings"
-    found = error["input"]
-    if error["type"] == "extra_forbidden":
-        parent = ".".join(filter(None, [where, *place[:-1]])) or "settings"
-        return unknown_key(parent, place[-1], fields_of(model_at(kind, place[:-1])))
-    if error["type"] == "missing":
-        parent = ".".join(filter(None, [where, *place[:-1]])) or "settings"
-        model = model_at(kind, place[:-1])
-        return f"{parent}: lacks {place[-1]}; allowed: {allowed(fields_of(model)[place[-1]])}"
+    model, field = find(kind, place)
+    if error["type"] in ("extra_forbidden", "missing"):
+        parent, known = key.removesuffix(place[-1]).rstrip(".") or "settings", fields_of(model)
+        if error["type"] == "missing":
+            return f"{parent}: lacks {place[-1]}; allowed: {allowed(known[place[-1]])}"
+        return unknown_key(parent, place[-1], known)
     if error["type"] == "value_error":
-        return f"{key}: {error['ctx']['error']}" if "ctx" in error else f"{key}: {error['msg']}"
+        return f"{key}: {error['ctx']['error']}"
     if not place:
         return f"{key}: found {written(found)}; allowed: a map"
-    field = field_at(kind, place)
-    words = allowed(field) if field else error["msg"].lower()
     hint = ""
     if isinstance(found, str) and field and float in bare_types(field.annotation):
         hint = " (YAML reads 1e-3 as text; write 1.0e-3)"
+    words = allowed(field) if field else error["msg"].lower()
     return f"{key}: found {written(found)}{hint}; allowed: {words}"
 
 
@@ -198,25 +195,24 @@ def written(value: Any) -> str:
     return repr(value)
 
 
-def model_at(kind: type[Settings], place: list[str]) -> type[Settings]:
-    """Return the declaration of the map at a place within another."""
+def find(kind: type[Settings], place: list[str]) -> tuple[type[Settings], FieldInfo | None]:
+    """Return the field at a place within a declaration, and the declaration that has it.
+
+    Of a list's element or a union's branch it is the field itself; of what isn't there, none.
+    """
+    field, inner = None, kind
     for part in place:
-        field = fields_of(kind).get(part)
-        inner = [t for t in bare_types(field.annotation) if isinstance(t, type)] if field else []
-        inner = [t for t in inner if issubclass(t, Settings)]
-        kind = inner[0] if inner else kind
-    return kind
+        if inner is None or part not in fields_of(inner):
+            return inner or kind, field
+        kind, field = inner, fields_of(inner)[part]
+        inner = declaration_of(field)
+    return kind, field
 
 
-def field_at(kind: type[Settings], place: list[str]) -> FieldInfo | None:
-    """Return the field at a place; of a list's element or a union's branch, the field itself."""
-    found = None
-    for part in place:
-        field = fields_of(kind).get(part)
-        if field is None:
-            return found
-        found, kind = field, model_at(kind, [part])
-    return found
+def declaration_of(field: FieldInfo) -> type[Settings] | None:
+    """Return the declaration that a field is of, if it is of one."""
+    kinds = [kind for kind in bare_types(field.annotation) if isinstance(kind, type)]
+    return next((kind for kind in kinds if issubclass(kind, Settings)), None)
 
 
 def bare_types(annotation: Any) -> list[Any]:
@@ -228,9 +224,11 @@ def bare_types(annotation: Any) -> list[Any]:
 
 def allowed(field: FieldInfo) -> str:
     """Return in words what a field may hold: types, range, and what it means."""
-    kinds = [kind_words(kind) for kind in bare_types(field.annotation)]
-    bounds = [bound_words(bound) for bound in field.metadata]
-    words = " or ".join(dict.fromkeys(kinds)) + "".join(f" {bound}" for bound in bounds if bound)
+    words = " or ".join(dict.fromkeys(map(kind_words, bare_types(field.annotation))))
+    # A bound of a number, or of a length.
+    bounds = [(BOUNDS[name], value) for bound in field.metadata for name in BOUNDS
+              if (value := getattr(bound, name, None)) is not None]  # fmt: skip
+    words += "".join(f" {word} {plain(value)}" for word, value in bounds)
     return f"{words} ({field.description})" if field.description else words
 
 
@@ -240,14 +238,4 @@ def kind_words(kind: Any) -> str:
         return ", ".join(map(str, get_args(kind)))
     if get_origin(kind) in (list, tuple):
         return f"a list, each {kind_words(get_args(kind)[0])}"
-    if kind is NoneType or kind is None:
-        return "null"
-    return NAMES.get(kind, "a map")
-
-
-def bound_words(bound: Any) -> str:
-    """Return a bound of a number, or of a length, in words."""
-    for name, word in BOUNDS.items():
-        if (value := getattr(bound, name, None)) is not None:
-            return f"{word} {plain(value)}"
-    return ""
+    return "null" if kind in (NoneType, None) else NAMES.get(kind, "a map")

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Hashable, Iterable, Mapping
+from functools import reduce
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -30,8 +31,6 @@ NAME_WORDS = "a name of lower-case letters, digits and _, that begins with a let
 # Of these keys of a teacher, naming one replaces the others: each says which network it is.
 WHICH = ("network", "from", "checkpoint")
 ROLES = ("teacher", "student")
-# What a method may have beside its terms.
-OF_METHODS = ("label", "targets", "teacher", "training")
 
 
 class Evaluated(Evaluation):
@@ -86,6 +85,37 @@ class Student(Settings):
     training: Map = Field({}, description="keys of training in which students differ")
 
 
+class Method(Settings):
+    """What a method may have beside its terms."""
+
+    label: str | None = Field(None, description="in tables and figures; null: its name")
+    targets: Literal["online", "table"] = Field(
+        "online", description="run the teacher, or read its logits for all views, computed once"
+    )
+    teacher: Map | None = Field(None, description="keys of teacher in which its own differs")
+    training: Map = Field({}, description="keys of training in which its students differ")
+    equal_cost: str | None = Field(
+        None,
+        description="a trained method, or dearest: epochs are counted, and milestones moved, so "
+        "that a training takes as many floating-point operations as one of that method's",
+    )
+    teacher_included: bool = Field(
+        False, description="with equal_cost: the teacher's own training counts among a method's"
+    )
+
+    @model_validator(mode="after")
+    def counted_epochs(self) -> Self:
+        """Refuse epochs that are given and counted, and half a choice of what they cost."""
+        if self.equal_cost and (given := {"epochs", "milestones"} & self.training.keys()):
+            raise ValueError(f"found equal_cost with {min(given)} of its own; allowed: one of them")
+        if self.teacher_included and not self.equal_cost:
+            raise ValueError("found teacher_included without equal_cost; allowed: both")
+        return self
+
+
+OF_METHODS = (*Method.model_fields,)
+
+
 class Choices(Machine, Engine):
     """What an experiment chooses: `defaults` has the same keys, without title and data."""
 
@@ -129,20 +159,15 @@ class UniqueKeyLoader(yaml.SafeLoader):
     """A loader that refuses a key given twice, of which YAML would keep the last in silence."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        """Build a map.
-
-        Raises:
-            SettingsError: a key is given twice.
-        """
+        """Build a map; raise `SettingsError` where a key is given twice."""
         # A merge key (<<) stands for keys that own ones may replace.
         own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         keys = [self.construct_object(key, deep=True) for key in own]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise SettingsError(
-                    f"{node.start_mark.name}: key {key!r} is given twice in the map at line "
-                    f"{node.start_mark.line + 1}; allowed: once"
-                )
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise SettingsError(
+                f"{node.start_mark.name}: key {twice[0]!r} is given twice in the map at line "
+                f"{node.start_mark.line + 1}; allowed: once"
+            )
         return super().construct_mapping(node, deep)
 
 
@@ -163,10 +188,8 @@ def merged(base: Map, over: Map) -> Map:
     A network, or one of what else says which network a teacher is, replaces what was there; what is
     null within methods is taken away.
     """
-    result = dict(base)
-    if any(over.get(key) is not None for key in WHICH):
-        for key in WHICH:
-            result.pop(key, None)
+    replaced = WHICH if any(over.get(key) is not None for key in WHICH) else ()
+    result = {key: value for key, value in base.items() if key not in replaced}
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
         result[key] = merged(result[key], value) if both and key != "network" else value
@@ -208,24 +231,20 @@ def check_known(name: Any, known: Iterable[str], where: str) -> None:
         raise SettingsError(f"{where}: found {name!r}; allowed: {', '.join(known)}")
 
 
-def one_plugin(kind: Any, value: Any, where: str) -> dict[str, Settings]:
-    """Return the one plug-in that a map names, with its settings.
+def one_plugin(kind: Any, value: Any, where: str) -> tuple[str, Any]:
+    """Return the one plug-in that a map names, and its settings.
 
     Raises:
         SettingsError: it names none or several, as where two files of config were merged.
     """
     found = chosen(kind, value, where)
-    if len(found) != 1:
-        hint = (
-            f"; where files are merged, take one away: {{{[*found][-1]}: null}}"
-            if found
-            else ""
-        )
-        raise SettingsError(
-            f"{where}: found {' and '.join(found) or 'none'}; allowed: one of "
-            f"{', '.join(names(kind))}{hint}"
-        )
-    return found
+    if len(found) == 1:
+        return found.popitem()
+    hint = f"; where files are merged, take one away: {{{[*found][-1]}: null}}" if found else ""
+    raise SettingsError(
+        f"{where}: found {' and '.join(found) or 'none'}; allowed: one of "
+        f"{', '.join(names(kind))}{hint}"
+    )
 
 
 def read_data(data: Any) -> dict[str, tuple[str, FormatSettings]]:
@@ -239,10 +258,10 @@ def read_data(data: Any) -> dict[str, tuple[str, FormatSettings]]:
         where = f"data.{name}"
         if not isinstance(settings, dict) or "format" not in settings:
             raise SettingsError(f"{where}: lacks format; allowed: {', '.join(names('formats'))}")
-        own = {key: value for key, value in settings.items() if key != "format"}
-        path_of("formats", str(settings["format"]), f"{where}.format")
-        kind = declared("formats", settings["format"])
-        found[name] = (settings["format"], checked(kind, own, where))
+        own = dict(settings)
+        kind = str(own.pop("format"))
+        path_of("formats", kind, f"{where}.format")
+        found[name] = (kind, checked(declared("formats", kind), own, where))
     return found
 
 
@@ -258,53 +277,40 @@ class Config:
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         top = ("run", "data", "defaults", "experiments")
-        for key in content:
-            if key not in top:
-                raise SettingsError(unknown_key("config", str(key), top))
-        for key in top:
-            if key not in content:
-                raise SettingsError(f"config: lacks {key}; allowed: {', '.join(top)}")
+        if unknown := [key for key in content if key not in top]:
+            raise SettingsError(unknown_key("config", str(unknown[0]), top))
+        if missing := [key for key in top if key not in content]:
+            raise SettingsError(f"config: lacks {missing[0]}; allowed: {', '.join(top)}")
         self.content = plain(content)
         self.data = read_data(self.content["data"])
-        check_map(self.content["defaults"], "defaults")
-        check_map(self.content["experiments"], "experiments")
-        for name in ("extends", "title", "data"):
-            if name in self.content["defaults"]:
-                raise SettingsError(f"defaults: unknown key {name!r}; allowed: in experiments only")
-        for where, own in self.parts():
-            check_spelling(own, where)
+        defaults, known = (check_map(self.content[key], key) for key in top[2:])
+        if own := [name for name in ("extends", "title", "data") if name in defaults]:
+            raise SettingsError(f"defaults: unknown key {own[0]!r}; allowed: in experiments only")
+        check_spelling(defaults, "defaults")
+        for name, part in known.items():
+            check_spelling(part, f"experiments.{name}")
         self.run = self.content["run"]
         if not isinstance(self.run, list) or not self.run or len({*self.run}) < len(self.run):
             raise SettingsError(f"run: found {self.run!r}; allowed: a list of names, none twice")
         for name in self.run:
-            check_known(name, self.content["experiments"], "run")
-
-    def parts(self) -> list[tuple[str, Map]]:
-        """List the maps that choices are made in, with their keys."""
-        own = self.content["experiments"].items()
-        return [
-            ("defaults", self.content["defaults"]),
-            *((f"experiments.{name}", each or {}) for name, each in own),
-        ]
+            check_known(name, known, "run")
 
     def chain(self, name: str, below: tuple[str, ...] = ()) -> list[tuple[str, Map]]:
-        """List the maps that an experiment is merged from, its own last.
+        """List the maps that an experiment is merged from, with their keys, its own last.
 
         Raises:
             SettingsError: `extends` names what isn't there, or goes round in a circle.
         """
-        where = f"experiments.{name}"
+        where, known = f"experiments.{name}", self.content["experiments"]
         if name in below:
-            circle = ", ".join(below)
-            raise SettingsError(f"{where}.extends: goes round in a circle: {circle}")
-        own = self.content["experiments"][name]
-        if not isinstance(own, dict):
-            raise SettingsError(f"{where}: found {own!r}; allowed: a map")
-        own = dict(own)
+            raise SettingsError(f"{where}.extends: goes round in a circle: {', '.join(below)}")
+        if not isinstance(known[name], dict):
+            raise SettingsError(f"{where}: found {known[name]!r}; allowed: a map")
+        own = dict(known[name])
         parent = own.pop("extends", None)
         if parent is None:
             return [("defaults", self.content["defaults"]), (where, own)]
-        check_known(parent, self.content["experiments"], f"{where}.extends")
+        check_known(parent, known, f"{where}.extends")
         return [*self.chain(parent, (*below, name)), (where, own)]
 
     def choices(self, name: str) -> Choices:
@@ -314,9 +320,7 @@ class Config:
             SettingsError: a choice can't be used; the key is that of the map which made it.
         """
         chain = self.chain(name)
-        together: Map = {}
-        for _, own in chain:
-            together = merged(together, own)
+        together: Map = reduce(merged, (own for _, own in chain))
         if isinstance(together.get("methods"), dict):
             together["methods"] = without_nulls(together["methods"])
         try:
@@ -363,15 +367,15 @@ def check_spelling(own: Any, where: str) -> None:
     Raises:
         SettingsError: there are some.
     """
+    maps = own if isinstance(own, dict) else {}
     for role in ROLES:
-        network = own.get(role) if isinstance(own, dict) else None
-        old = {key: network[key] for key in NETWORK_KEYS if key in network} if network else {}
-        if old:
+        network = maps.get(role) or {}
+        if old := {key: network[key] for key in NETWORK_KEYS if key in network}:
             tell_spelling(f"{where}.{role}", old, {"network": {"wrn": old}})
-    methods = own.get("methods") if isinstance(own, dict) else None
+    methods = maps.get("methods")
     for name, method in methods.items() if isinstance(methods, dict) else ():
-        old = {key: value for key, value in (method or {}).items() if key in TERM_KEYS}
-        if old:
+        method = method if isinstance(method, dict) else {}
+        if old := {key: value for key, value in method.items() if key in TERM_KEYS}:
             new: Map = {}
             if "alpha" in old:
                 new["labels"] = {"weight": round(1 - old["alpha"], 12)}
@@ -379,9 +383,8 @@ def check_spelling(own: Any, where: str) -> None:
                 term, setting = TERM_KEYS[key]
                 new.setdefault(term, {})[setting] = value
             tell_spelling(f"{where}.methods.{name}", old, new)
-        if isinstance(method, dict) and "teacher_targets" in method:
-            value = method["teacher_targets"]
-            tell_spelling(f"{where}.methods.{name}", {"teacher_targets": value}, {"targets": value})
+        if old := {key: value for key, value in method.items() if key == "teacher_targets"}:
+            tell_spelling(f"{where}.methods.{name}", old, {"targets": method["teacher_targets"]})
 
 
 def tell_spelling(where: str, old: Map, new: Map) -> None:

@@ -3,20 +3,10 @@
 A scheduler is told these, and no result depends on them: another number here reruns nothing.
 """
 
-import hashlib
-import json
 import math
-import os
-import subprocess
-import sys
-from functools import cache
-from pathlib import Path
-from typing import Any
 
-from distillation.record.digest import plugin_digest
-from distillation.settings.arguments import flags
-from distillation.settings.base import FormatSettings, SettingsError
-from distillation.settings.experiment import SCRIPTS, Experiment, Network
+from distillation.settings.base import FormatSettings
+from distillation.settings.experiment import Experiment
 
 # Megabytes of a step that loads torch (benchmark column max_rss of a tiny experiment on a CPU:
 # train_student 802, evaluate 616) and of the two Snakemakes that run it in a job (about 150 each),
@@ -44,46 +34,18 @@ START_MINUTES = 10
 SPARE_MINUTES = 4
 
 
-@cache
-def cost(network: Network, side: int, channels: int, classes: int) -> dict[str, Any]:
-    """Return what describe_network.py says of a network, which only torch knows.
-
-    It is computed once in a process of its own and kept under `.snakemake`.
-
-    Raises:
-        SettingsError: the network can't be built.
-    """
-    sizes = {"image_size": max(side, 8), "channels": channels, "classes": max(classes, 2)}
-    asked = [*network.flags, *flags(sizes)]
-    key = repr([asked, plugin_digest("networks", network.family)])
-    kept = Path(".snakemake/networks", f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json")
-    if not kept.is_file():
-        command = [sys.executable, str(SCRIPTS / "describe_network.py"), *asked]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["it failed"]
-            raise SettingsError(f"network {network.settings.title}: {lines[-1]}")
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(done.stdout)
-        unfinished.replace(kept)
-    return json.loads(kept.read_text())
-
-
 class Estimates:
     """Megabytes and minutes of the steps of an experiment, on the first attempt."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment, self.choices = experiment, experiment.choices
-        self.sizes = experiment.data.sizes()
+        self.sizes = experiment.sizes
 
     def cost(self, *models: str) -> dict[str, int]:
         """Return the cost of the dearest of some models for one image; 0 of an unknown network."""
-        networks = [self.experiment.network_of(model) for model in models]
-        sizes = (self.sizes.side, self.sizes.channels, self.sizes.classes)
-        costs = [cost(network, *sizes) for network in networks if network]
+        costs = [self.experiment.cost(model) for model in models]
         names = ("multiply_accumulates", "written")
-        return {name: max((each[name] for each in costs), default=0) for name in names}
+        return {name: max((each.get(name, 0) for each in costs), default=0) for name in names}
 
     def minutes(self, multiply_accumulates: float, steps: float) -> int:
         """Return the minutes of a job with so many of them (two operations each) and steps."""
@@ -103,12 +65,11 @@ class Estimates:
         """Return the teachers that run in a model's training."""
         experiment = self.experiment
         runs = model in self.choices.methods and experiment.taught(model)
-        return [experiment.teacher_of(model).name] if runs else []
+        return [experiment.teacher_of(model)] if runs else []
 
     def views(self) -> int:
         """Return the number of views of all training images that a table holds."""
-        training = self.experiment.training(self.choices.students[0])
-        return self.sizes.train * (2 * training.padding + 1) ** 2 * (1 + training.flip)
+        return self.sizes.train * self.experiment.views(self.choices.students[0])
 
     def training_megabytes(self, model: str) -> int:
         """Return the megabytes of a training; a teacher keeps nothing for a backward pass."""
@@ -144,7 +105,7 @@ class Estimates:
 
     def targets_minutes(self, teacher: str) -> int:
         """Return the minutes of the teacher's passes over all views of the training images."""
-        batch = self.experiment.training(self.choices.students[0]).batch_size
+        batch = self.experiment.protocol(self.choices.students[0]).batch_size
         passes = self.views()
         return self.minutes(passes * self.cost(teacher)["multiply_accumulates"], passes / batch)
 

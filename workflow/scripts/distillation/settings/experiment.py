@@ -6,37 +6,31 @@ The rules of the workflow ask it for all that they need to know; it runs without
 from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
-from distillation.record.digest import (
-    code_digest,
-    declaration_digest,
-    plugin_digest,
-    source_digest,
-)
-from distillation.settings.arguments import flags, plugin_flags
-from distillation.settings.base import (
-    MetricSettings,
-    NetworkSettings,
-    SettingsError,
-    TermSettings,
-    checked,
-)
+from distillation.record import digest
+from distillation.settings import networks
+from distillation.settings.arguments import flags, plugin_flags, plugin_words
+from distillation.settings.base import MetricSettings, SettingsError, Sizes, TermSettings, checked
 from distillation.settings.config import (
     OF_METHODS,
     Choices,
     Config,
     Map,
+    Method,
     Teacher,
     check_known,
     merged,
     one_plugin,
 )
+from distillation.settings.networks import Network
 from distillation.settings.plugins import chosen
 from distillation.settings.training import Engine, Machine, Protocol
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 TEACHER, BASELINE = "teacher", "baseline"
+# In a method's name's place: the student whose training takes the most operations.
+DEAREST = "dearest"
 # What each trained model has in its folder, beside what its training writes.
 DERIVED = ("metrics.json", "predictions.npz", "attention.npz")
 TRAINED = ("checkpoint.pt", "history.csv", "tensorboard")
@@ -56,7 +50,7 @@ RESERVED = (
 
 # Once for each file in a run of the workflow, which asks for them with every job.
 script_digest, used_digest, shown_digest = map(
-    cache, (code_digest, plugin_digest, declaration_digest)
+    cache, (digest.code_digest, digest.plugin_digest, digest.declaration_digest)
 )
 
 
@@ -65,25 +59,6 @@ class Model(NamedTuple):
 
     name: str
     seed: int
-
-
-class Network(NamedTuple):
-    """A family of networks, and the settings of one."""
-
-    family: str
-    settings: NetworkSettings
-
-    @property
-    def flags(self) -> list[str]:
-        """The flags that name it."""
-        return plugin_flags("--network", {self.family: self.settings})
-
-
-class Taught(NamedTuple):
-    """Who teaches a method: the teacher's name, and what the config says of it."""
-
-    name: str
-    teacher: Teacher
 
 
 class Experiment:
@@ -99,25 +74,23 @@ class Experiment:
     """
 
     def __init__(self, name: str, config: Config, others: "Callable[[str], Experiment]") -> None:
-        self.name, self.where = name, f"experiments.{name}"
+        self.name, self.where, self.others = name, f"experiments.{name}", others
         if name in RESERVED:
             raise SettingsError(f"{self.where}: found a name of a rule or folder; allowed: others")
         self.choices: Choices = config.choices(name)
-        self.others = others
+        self.students = self.choices.students
         check_known(self.choices.data, config.data, f"{self.where}.data")
         self.format, self.data = config.data[self.choices.data]
-        self.check_methods()
-        self.metrics = cast(
-            dict[str, MetricSettings],
-            chosen("metrics", self.choices.evaluation.metrics, f"{self.where}.evaluation.metrics"),
-        )
-        compared = self.choices.comparison
-        check_known(compared.metric, self.metrics, f"{self.where}.comparison.metric")
+        self.methods, self.terms = self.read_methods()
+        metrics, where = self.choices.evaluation.metrics, f"{self.where}.evaluation.metrics"
+        self.metrics: dict[str, MetricSettings] = chosen("metrics", metrics, where)
+        compared, where = self.choices.comparison, f"{self.where}.comparison"
+        check_known(compared.metric, self.metrics, f"{where}.metric")
         for pair in compared.pairs:
             if len(pair) != 2:
-                raise SettingsError(f"{self.where}.comparison.pairs: found {pair}; allowed: pairs")
+                raise SettingsError(f"{where}.pairs: found {pair}; allowed: pairs")
             for method in pair:
-                check_known(method, self.choices.methods, f"{self.where}.comparison.pairs")
+                check_known(method, self.methods, f"{where}.pairs")
         if self.choices.attention_metrics.object_mask == "stored" and self.data.masks != "stored":
             raise SettingsError(
                 f"{self.where}.attention_metrics.object_mask: found stored with the data "
@@ -125,45 +98,47 @@ class Experiment:
             )
         # Everything that may be wrong is looked at, whether a rule asks for it or not.
         self.student = self.network(self.choices.student.network, "student.network")
-        for method in self.choices.methods:
+        for method in self.methods:
             self.check_targets(method)
-        for method in self.choices.students:
-            self.training(method)
-        for taught in self.teachers.values():
-            self.check_teacher(taught)
+        for method in self.students:
+            self.protocol(method)
+            if asked := self.methods[method].equal_cost:
+                known = self.measures and [DEAREST, *self.measures]
+                check_known(asked, known, f"{self.where}.methods.{method}.equal_cost")
+        for teacher in self.teachers:
+            self.check_teacher(teacher)
 
     # --- Methods -----------------------------------------------------------------------------
 
-    def check_methods(self) -> None:
-        """Check names and terms of all methods, trained or not.
+    def read_methods(self) -> tuple[dict[str, Method], dict[str, dict[str, TermSettings]]]:
+        """Return all methods, trained or not, and the terms of each; labels are among them.
 
         Raises:
             SettingsError: a name isn't allowed, a term isn't known, or its settings are wrong.
         """
-        for method in self.choices.methods:
-            if method == TEACHER or method.endswith(f"_{TEACHER}"):
+        methods, terms = {}, {}
+        for name, own in self.choices.methods.items():
+            where = f"{self.where}.methods"
+            if name in (TEACHER, DEAREST) or name.endswith(f"_{TEACHER}"):
                 raise SettingsError(
-                    f"{self.where}.methods: found {method!r}; allowed: a name that doesn't end in "
-                    f"{TEACHER}"
+                    f"{where}: found {name!r}; allowed: a name that doesn't end in {TEACHER}, and "
+                    f"isn't {DEAREST}"
                 )
-            self.terms(method)
-        for method in self.choices.students:
-            check_known(method, self.choices.methods, f"{self.where}.students")
-
-    def terms(self, method: str) -> dict[str, TermSettings]:
-        """Return the terms of a method by name; labels are among them."""
-        own = self.choices.methods[method]
-        named = {key: value for key, value in own.items() if key not in OF_METHODS}
-        found = chosen("terms", {"labels": {}} | named, f"{self.where}.methods.{method}")
-        return cast(dict[str, TermSettings], found)
+            beside = {key: value for key, value in own.items() if key in OF_METHODS}
+            named = {key: value for key, value in own.items() if key not in beside}
+            terms[name] = chosen("terms", {"labels": {}} | named, f"{where}.{name}")
+            methods[name] = checked(Method, beside, f"{where}.{name}")
+        for name in self.students:
+            check_known(name, methods, f"{self.where}.students")
+        return methods, terms
 
     def taught(self, method: str) -> bool:
         """Return whether a method learns from a teacher."""
-        return any(term.needs != "nothing" for term in self.terms(method).values())
+        return any(term.needs != "nothing" for term in self.terms[method].values())
 
     def from_table(self, method: str) -> bool:
         """Return whether a method learns from a table of its teacher's logits."""
-        return self.choices.methods[method].get("targets", "online") == "table"
+        return self.methods[method].targets == "table" and self.taught(method)
 
     def check_targets(self, method: str) -> None:
         """Refuse a table of logits where it can't serve.
@@ -171,144 +146,208 @@ class Experiment:
         Raises:
             SettingsError: a term needs stages, or the method has views of its own.
         """
-        where = f"{self.where}.methods.{method}"
-        own = self.choices.methods[method]
-        check_known(own.get("targets", "online"), ("online", "table"), f"{where}.targets")
-        if not self.from_table(method):
-            return
-        stages = [name for name, term in self.terms(method).items() if term.needs == "stages"]
-        views = sorted({"padding", "flip"} & own.get("training", {}).keys())
+        stages = [name for name, term in self.terms[method].items() if term.needs == "stages"]
+        views = sorted({"padding", "flip"} & self.methods[method].training.keys())
         found = [*stages, *(f"{view} of its own" for view in views)]
-        if found:
+        if self.methods[method].targets == "table" and found:
             raise SettingsError(
-                f"{where}: found targets table with {found[0]}; a table has the teacher's logits "
-                f"for the views that all students share; allowed: online"
+                f"{self.where}.methods.{method}: found targets table with {found[0]}; a table has "
+                f"the teacher's logits for the views that all students share; allowed: online"
             )
 
     def label(self, model: str) -> str:
         """Return the name of a model as people read it."""
-        if model in self.choices.methods:
+        if model in self.methods:
             plain = "Baseline" if model == BASELINE else model
-            return str(self.choices.methods[model].get("label", plain))
+            return self.methods[model].label or plain
         method = model.removesuffix(f"_{TEACHER}")
         return "Teacher" if model == TEACHER else f"Teacher of {self.label(method)}"
 
     # --- Networks and trainings --------------------------------------------------------------
 
-    def network(self, value: Any, where: str) -> Network:
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Counts and shape of the images."""
+        return self.data.sizes()
+
+    def network(self, value: Map, where: str) -> Network:
         """Return the network that a map names."""
-        [(family, settings)] = one_plugin("networks", value, f"{self.where}.{where}").items()
-        return Network(family, cast(NetworkSettings, settings))
+        return Network(*one_plugin("networks", value, f"{self.where}.{where}"))
+
+    def protocol(self, model: str) -> Protocol:
+        """Return the protocol of a model, a teacher or the students of a method, as chosen."""
+        if model in self.methods:
+            parts = (self.choices.student.training, self.methods[model].training)
+        else:
+            parts = (self.teachers[model].training,)
+        base = self.choices.training
+        for part in parts:
+            base = merged(base, part)
+        return checked(Protocol, base, f"{self.where}: training of {model}")
 
     def training(self, model: str) -> Protocol:
-        """Return the protocol of a model: a teacher, or the students of a method."""
-        base, choices = self.choices.training, self.choices
-        if model in choices.methods:
-            parts = (choices.student.training, choices.methods[model].get("training", {}))
-            where = "student"
-        else:
-            parts = (self.teachers[model].teacher.training,)
-            where = model
-        for part in parts:
-            if not isinstance(part, dict):
-                raise SettingsError(f"{self.where}: training of {model}: found {part!r}")
-            base = merged(base, part)
-        named = model if model in choices.methods else where
-        return checked(Protocol, base, f"{self.where}: training of {named}")
+        """Return the protocol of a model as it is trained.
+
+        Where it is to cost as much as another, its epochs are counted, and its milestones are at
+        the same fractions of the run.
+        """
+        protocol = self.protocol(model)
+        if model not in self.methods or not self.methods[model].equal_cost:
+            return protocol
+        _, epochs = self.equal_cost(model)
+        factor = epochs / max(1, protocol.epochs)
+        drops = [max(1, round(epoch * factor)) for epoch in protocol.milestones]
+        return protocol.model_copy(update={"epochs": epochs, "milestones": drops})
 
     @cached_property
-    def teachers(self) -> dict[str, Taught]:
+    def teachers(self) -> dict[str, Teacher]:
         """The teachers that the trained methods need, by name: `teacher`, or a method's own."""
-        found = {}
-        for method in self.choices.students:
-            if self.taught(method):
-                taught = self.teacher_of(method)
-                found.setdefault(taught.name, taught)
+        common, found = self.choices.teacher, {}
+        for method in filter(self.taught, self.students):
+            own, where = self.methods[method].teacher, f"{self.where}.methods.{method}.teacher"
+            both = merged(common.model_dump(by_alias=True), own or {})
+            found[self.teacher_of(method)] = (
+                common if own is None else checked(Teacher, both, where)
+            )
         return found
 
-    def teacher_of(self, method: str) -> Taught:
+    def teacher_of(self, method: str) -> str:
         """Return who teaches a method; one without a term for it stands beside the common one."""
-        own = self.choices.methods[method].get("teacher")
-        if own is None:
-            return Taught(TEACHER, self.choices.teacher)
-        where = f"{self.where}.methods.{method}.teacher"
-        common = self.choices.teacher.model_dump(by_alias=True)
-        return Taught(f"{method}_{TEACHER}", checked(Teacher, merged(common, own), where))
+        return TEACHER if self.methods[method].teacher is None else f"{method}_{TEACHER}"
 
-    def check_teacher(self, taught: Taught) -> None:
+    def check_teacher(self, name: str) -> None:
         """Check that a teacher's network, training or source can be used.
 
         Raises:
             SettingsError: it can't.
         """
-        teacher, where = taught.teacher, f"{self.where}.{taught.name}"
-        if teacher.from_:
-            other = self.source(taught)
+        where = f"{self.where}.{name}.from"
+        if other := self.source(name):
             if other.choices.data != self.choices.data:
                 raise SettingsError(
-                    f"{where}.from: the data of {other.name} are {other.choices.data}; allowed: "
-                    f"an experiment on {self.choices.data}"
+                    f"{where}: the data of {other.name} are {other.choices.data}; allowed: an "
+                    f"experiment on {self.choices.data}"
                 )
             if TEACHER not in other.teachers:
-                raise SettingsError(f"{where}.from: {other.name} trains no teacher")
-            absent = [
-                s for s in self.teacher_seeds(taught.name) if s not in other.seeds_of(TEACHER)
-            ]
-            if absent:
+                raise SettingsError(f"{where}: {other.name} trains no teacher")
+            known = other.teacher_seeds(TEACHER)
+            if absent := [seed for seed in self.teacher_seeds(name) if seed not in known]:
                 raise SettingsError(
-                    f"{where}.from: {other.name} has teachers of seeds "
-                    f"{', '.join(map(str, other.seeds_of(TEACHER)))}; lacks {absent[0]}"
+                    f"{where}: {other.name} has teachers of seeds {', '.join(map(str, known))}; "
+                    f"lacks {absent[0]}"
                 )
-        elif not teacher.checkpoint:
-            self.training(taught.name)
-            self.teacher_network(taught.name)
+        elif not self.teachers[name].checkpoint:
+            self.protocol(name)
+            self.network_of(name)
 
-    def source(self, taught: Taught) -> "Experiment":
-        """Return the experiment that trains a teacher, this one unless it is taken from another."""
-        name = taught.teacher.from_
-        if not name:
-            return self
-        return self.others(name)
-
-    def teacher_network(self, name: str) -> Network | None:
-        """Return the network of a teacher; None of a brought one that says itself which it is."""
-        taught = self.teachers[name]
-        if taught.teacher.from_:
-            return self.source(taught).teacher_network(TEACHER)
-        if taught.teacher.network is None:
-            return None
-        return self.network(taught.teacher.network, f"{name}.network")
+    def source(self, name: str) -> "Experiment | None":
+        """Return the other experiment that a teacher is taken from, if it is."""
+        taken = self.teachers[name].from_
+        return self.others(taken) if taken else None
 
     def network_of(self, model: str) -> Network | None:
-        """Return the network of a model."""
-        return self.student if model in self.choices.methods else self.teacher_network(model)
+        """Return the network of a model; None of a brought one that says itself which it is."""
+        if model in self.methods:
+            return self.student
+        if other := self.source(model):
+            return other.network_of(TEACHER)
+        network = self.teachers[model].network
+        return None if network is None else self.network(network, f"{model}.network")
+
+    # --- Equal cost --------------------------------------------------------------------------
+
+    def cost(self, model: str) -> dict[str, int]:
+        """Return what describe_network.py counts of a model; nothing of an unknown network."""
+        network, sizes = self.network_of(model), self.sizes
+        shape = (sizes.side, sizes.channels, sizes.classes)
+        return networks.cost(network, *shape) if network else {}
+
+    def views(self, model: str) -> int:
+        """Return the number of views of a training image that augmentation makes."""
+        protocol = self.protocol(model)
+        return (2 * protocol.padding + 1) ** 2 * (1 + protocol.flip)
+
+    def operations(self, method: str, teacher_included: bool) -> tuple[int, int]:
+        """Return multiply-accumulates for a training image: of each epoch, and beside the epochs.
+
+        An epoch takes three forward passes of the student, since the backward pass costs two, and
+        one of the teacher where a term asks it. Beside the epochs a table of its logits takes a
+        pass for each view; `teacher_included` adds all of the teacher's own training.
+
+        Raises:
+            SettingsError: the teacher's network, or its training, isn't known.
+        """
+        student = 3 * self.cost(method)["multiply_accumulates"]
+        if not self.taught(method):
+            return student, 0
+        name = self.teacher_of(method)
+        own, other = self.teachers[name], self.source(name)
+        teacher = self.cost(name).get("multiply_accumulates")
+        if teacher is None or (own.checkpoint and teacher_included):
+            raise SettingsError(
+                f"{self.where}.{name}: is brought, so equal_cost doesn't know its "
+                f"{'network' if teacher is None else 'training'}; allowed: "
+                f"{'one with network' if teacher is None else 'teacher_included: false'}"
+            )
+        passes = self.views(method) if self.from_table(method) else 0
+        if teacher_included:
+            passes += 3 * (other.protocol(TEACHER) if other else self.protocol(name)).epochs
+        return student + (0 if self.from_table(method) else teacher), passes * teacher
+
+    @property
+    def measures(self) -> list[str]:
+        """The students that others can cost as much as: those whose epochs are chosen."""
+        return [method for method in self.students if not self.methods[method].equal_cost]
+
+    def equal_cost(self, method: str) -> tuple[str, int]:
+        """Return which student a method costs as much as, and in how many whole epochs.
+
+        Raises:
+            SettingsError: it costs more before its first epoch.
+        """
+        own, whole = self.methods[method], {}
+        for other in self.measures if own.equal_cost == DEAREST else [str(own.equal_cost)]:
+            epoch, beside = self.operations(other, own.teacher_included)
+            whole[other] = self.protocol(other).epochs * epoch + beside
+        # Of equal ones the last, which is the one of more terms as methods are listed.
+        other = max(reversed(whole), key=whole.__getitem__)
+        epoch, beside = self.operations(method, own.teacher_included)
+        epochs = round((whole[other] - beside) / epoch)
+        if epochs < min(1, whole[other]):
+            raise SettingsError(
+                f"{self.where}.methods.{method}.equal_cost: {other} takes fewer operations than "
+                f"{method} before its first epoch; allowed: a dearer student"
+            )
+        return other, epochs
+
+    def equal_cost_lines(self) -> list[str]:
+        """Return a line for each trained method whose epochs are counted, for a dry run."""
+        lines = []
+        for method in (each for each in self.students if each not in self.measures):
+            other, epochs = self.equal_cost(method)
+            more = ", the teacher's training included" * self.methods[method].teacher_included
+            told = f"as many operations as {other} in {self.protocol(other).epochs}{more}"
+            lines.append(f"{self.name}: {method}: {epochs} epochs, {told}")
+        return lines
 
     # --- Models and their files --------------------------------------------------------------
 
-    def seeds_of(self, model: str) -> list[int]:
-        """Return the seeds of a model."""
-        return self.choices.seeds if model in self.choices.methods else self.teacher_seeds(model)
-
     def teacher_seeds(self, name: str) -> list[int]:
         """Return the seeds of a teacher's networks."""
-        return sorted({self.teacher_seed(name, seed) for seed in self.choices.seeds}) or [0]
+        return sorted({self.teacher_seed(name, seed) for seed in self.choices.seeds})
 
     def teacher_seed(self, name: str, seed: int) -> int:
         """Return the seed of the teacher of the students of a seed."""
-        taught = self.teachers[name]
-        if taught.teacher.from_:
-            other = self.source(taught).choices.teacher
-            return seed if other.per_seed else other.seed
-        return seed if taught.teacher.per_seed else taught.teacher.seed
+        other = self.source(name)
+        teacher = other.choices.teacher if other else self.teachers[name]
+        return seed if teacher.per_seed else teacher.seed
 
     @cached_property
     def models(self) -> list[Model]:
         """All trained models, in the order of the table: teachers, then students."""
-        teachers = [
-            Model(name, seed) for name in self.teachers for seed in self.teacher_seeds(name)
-        ]
-        students = self.choices.students
-        return teachers + [Model(name, seed) for name in students for seed in self.choices.seeds]
+        seeds = {name: self.teacher_seeds(name) for name in self.teachers}
+        seeds |= dict.fromkeys(self.students, self.choices.seeds)
+        return [Model(name, seed) for name, own in seeds.items() for seed in own]
 
     def folder(self, model: Model) -> str:
         """Return the folder of what this experiment makes of a model."""
@@ -324,33 +363,31 @@ class Experiment:
 
     def trained_file(self, name: str, seed: int, file: str) -> str:
         """Return a file of a training."""
-        model = Model(name, int(seed))
-        if name in self.choices.methods:
-            return f"{self.folder(model)}/{file}"
-        taught = self.teachers[name]
-        if taught.teacher.from_:
-            return self.source(taught).trained_file(TEACHER, int(seed), file)
-        return f"{self.folder(model)}/{'imported_' if taught.teacher.checkpoint else ''}{file}"
-
-    def targets(self, name: str, seed: int) -> str:
-        """Return the table of a teacher's logits."""
-        return f"{self.folder(Model(name, seed))}/targets.npz"
+        brought = False
+        if name not in self.methods:
+            if other := self.source(name):
+                return other.trained_file(TEACHER, seed, file)
+            brought = bool(self.teachers[name].checkpoint)
+        return f"{self.folder(Model(name, int(seed)))}/{'imported_' * brought}{file}"
 
     def teacher_file(self, method: str, seed: int) -> str | list[str]:
         """Return what a method learns from: a checkpoint, a table, or nothing."""
         if not self.taught(method):
             return []
-        name = self.teacher_of(method).name
-        own = self.teacher_seed(name, int(seed))
-        return self.targets(name, own) if self.from_table(method) else self.checkpoint(name, own)
+        name = self.teacher_of(method)
+        own = Model(name, self.teacher_seed(name, int(seed)))
+        return (
+            f"{self.folder(own)}/targets.npz" if self.from_table(method) else self.checkpoint(*own)
+        )
 
     def reference(self, model: str, seed: int) -> Model | None:
         """Return the teacher that a model is compared with, if it is a student and there is one."""
-        if model not in self.choices.methods:
+        if model not in self.methods:
             return None
-        name = self.teacher_of(model).name
-        name = name if name in self.teachers else TEACHER
-        return Model(name, self.teacher_seed(name, int(seed))) if name in self.teachers else None
+        for name in (self.teacher_of(model), TEACHER):
+            if name in self.teachers:
+                return Model(name, self.teacher_seed(name, int(seed)))
+        return None
 
     def reference_file(self, model: str, seed: int) -> str | list[str]:
         """Return the predictions of the teacher that a model is compared with, or nothing."""
@@ -366,29 +403,25 @@ class Experiment:
         """The prepared data."""
         return f"results/data/{self.choices.data}.npz"
 
-    @cached_property
-    def measured_seeds(self) -> list[int]:
-        """The seeds of all models: one job measures the attention of each."""
-        return sorted({model.seed for model in self.models})
-
     def measurements(self) -> list[str]:
         """List the tables of what was measured on attention maps, one for each seed."""
-        return [f"results/{self.name}/attention/seed_{seed}.csv" for seed in self.measured_seeds]
+        seeds = sorted({model.seed for model in self.models})
+        return [f"results/{self.name}/attention/seed_{seed}.csv" for seed in seeds]
 
     def artifacts(self) -> list[str]:
         """List all that an experiment makes: a failed rerun leaves nothing that looks finished."""
         trained = []
         for name, seed in self.models:
-            own = name in self.choices.methods or not self.teachers[name].teacher.from_
-            brought = name in self.teachers and self.teachers[name].teacher.checkpoint
-            files = TRAINED[:2] if brought else TRAINED
-            trained += [self.trained_file(name, seed, file) for file in files] if own else []
+            teacher = self.teachers.get(name)
+            if not (teacher and teacher.from_):
+                files = TRAINED[:2] if teacher and teacher.checkpoint else TRAINED
+                trained += [self.trained_file(name, seed, file) for file in files]
         tables = {
             str(self.teacher_file(method, seed))
-            for method in self.choices.students if self.from_table(method) and self.taught(method)
+            for method in filter(self.from_table, self.students)
             for seed in self.choices.seeds
-        }  # fmt: skip
-        measured = [*self.measurements()]
+        }
+        measured = self.measurements()
         measured += [file.replace(".csv", ".json") for file in measured]
         data = [self.data_file, f"results/data/{self.choices.data}.json"]
         reports = [f"results/{self.name}/{name}" for name in REPORTS]
@@ -406,36 +439,36 @@ class Experiment:
         """Whether jobs take a GPU."""
         return self.choices.device == "cuda"
 
-    def training_flags(self, model: str, seed: int) -> list[str]:
-        """Return network, protocol, machine, seed and state of a training."""
+    def training_flags(self, model: str, seed: int, *others: str) -> list[str]:
+        """Return network, protocol, machine, seed and state of a training, or of some together."""
         network = self.network_of(model)
         assert network is not None, "trained networks are named"  # noqa: S101
-        state = {"seed": int(seed), "resume": f"resume/{self.name}/{model}/seed_{seed}.pt"}
+        states = [f"resume/{self.name}/{each}/seed_{seed}.pt" for each in (model, *others)]
         engine = {name: getattr(self.choices, name) for name in Engine.model_fields}
-        rest = self.training(model).plain() | self.machine | engine | state
-        return network.flags + flags(rest)
+        own = {"seed": int(seed), "resume": states}
+        return network.flags + flags(self.training(model).plain() | self.machine | engine | own)
 
     def student_flags(self, method: str, seed: int) -> list[str]:
         """Return the flags of a student's training, with its terms and its teacher."""
         name = "teacher_targets" if self.from_table(method) else "teacher"
         teacher = {name: self.teacher_file(method, seed) or None}
-        terms = plugin_flags("--term", dict(self.terms(method)))
+        terms = plugin_flags("--term", self.terms[method])
         return self.training_flags(method, seed) + terms + flags(teacher)
 
     def import_flags(self, name: str) -> list[str]:
         """Return the flags of importing a brought teacher."""
-        teacher, network = self.teachers[name].teacher, self.teacher_network(name)
+        teacher, network = self.teachers[name], self.network_of(name)
         named = network.flags if network else []
         return named + flags({"source": teacher.checkpoint, "seed": teacher.seed})
 
     def import_source(self, name: str) -> str:
         """Return the digest of what a brought teacher is made from."""
-        return source_digest(Path(str(self.teachers[name].teacher.checkpoint)))
+        return digest.source_digest(Path(str(self.teachers[name].checkpoint)))
 
     def targets_flags(self, teacher: str, seed: int) -> list[str]:
         """Return the students' augmentation, and how the teacher runs."""
-        training = self.training(self.choices.students[0])
-        named = {key: getattr(training, key) for key in ("padding", "flip", "batch_size")}
+        protocol = self.protocol(self.students[0])
+        named = {key: getattr(protocol, key) for key in ("padding", "flip", "batch_size")}
         state = {"resume": f"resume/{self.name}/{teacher}/seed_{seed}_targets"}
         return flags(named | {"precision": self.choices.precision} | self.machine | state)
 
@@ -444,7 +477,7 @@ class Experiment:
         predictions = self.reference_file(model, seed) or None
         settings = {"batch_size": self.choices.evaluation.batch_size}
         rest = settings | self.machine | {"teacher_predictions": predictions}
-        return plugin_flags("--metric", dict(self.metrics), in_order=False) + flags(rest)
+        return plugin_flags("--metric", self.metrics, in_order=False) + flags(rest)
 
     def attention_flags(self) -> list[str]:
         """Return the flags of extracting maps."""
@@ -487,6 +520,8 @@ class Experiment:
         settings = self.choices.attention_metrics.plain() | {"object_mask": self.object_mask}
         return result + flags(settings | self.machine)
 
+    # --- Students that train together --------------------------------------------------------
+
     @cached_property
     def together(self) -> list[str]:
         """The methods that are trained in one job for each seed; none if there is but one.
@@ -495,10 +530,11 @@ class Experiment:
         """
 
         def joins(method: str) -> bool:
-            own = self.choices.methods[method]
-            return not (own.get("training") or own.get("teacher") or self.from_table(method))
+            own = self.methods[method]
+            alone = own.training or own.equal_cost or own.teacher is not None
+            return not (alone or self.from_table(method))
 
-        methods = [method for method in self.choices.students if joins(method)]
+        methods = [*filter(joins, self.students)]
         return methods if self.choices.together and len(methods) > 1 else []
 
     def together_files(self, file: str) -> list[str]:
@@ -508,53 +544,53 @@ class Experiment:
 
     def together_teacher(self, seed: int) -> str | list[str]:
         """Return the checkpoint of the teacher of the students that train together, or nothing."""
-        files = [self.teacher_file(method, seed) for method in self.together]
-        return next((file for file in files if file), [])
+        return next(
+            (self.teacher_file(each, seed) for each in self.together if self.taught(each)), []
+        )
 
     def together_flags(self, seed: int) -> list[str]:
         """Return the flags of training the students of a seed together."""
         result: list[str] = []
         for method in self.together:
-            words = plugin_flags("--term", dict(self.terms(method)))
-            starts = [place for place, word in enumerate(words) if word == "--term"]
-            ends = [*starts[1:], len(words)]
-            terms = [" ".join(words[a + 1 : b]) for a, b in zip(starts, ends, strict=True)]
-            result += ["--student", method, *terms]
-        shared = self.training_flags(self.together[0], seed)
-        place = shared.index("--resume")
-        states = [f"resume/{self.name}/{method}/seed_{seed}.pt" for method in self.together]
-        shared[place : place + 2] = ["--resume", *states]
+            terms = sorted(self.terms[method].items())
+            result += ["--student", method, *(" ".join(plugin_words(*term)) for term in terms)]
+        shared = self.training_flags(self.together[0], seed, *self.together[1:])
         return result + shared + flags({"teacher": self.together_teacher(seed) or None})
 
     def together_code(self) -> str:
         """Return the digests of training students together."""
         teachers = [TEACHER] if TEACHER in self.teachers else []
-        terms = {("terms", name) for method in self.together for name in self.terms(method)}
+        terms = [("terms", name) for method in self.together for name in self.terms[method]]
         return self.code("train_students", [*self.families(*self.together, *teachers), *terms])
 
     # --- Reports -----------------------------------------------------------------------------
 
     def pairs(self) -> list[list[str]]:
         """List the pairs of method and reference: all with the baseline, and others."""
-        students = self.choices.students
-        found = [[method, BASELINE] for method in students if method != BASELINE]
-        found = found if BASELINE in students else []
-        named = [pair for pair in self.choices.comparison.pairs if {*pair} <= {*students}]
+        others = [method for method in self.students if method != BASELINE]
+        found = [[method, BASELINE] for method in others] if BASELINE in self.students else []
+        named = [pair for pair in self.choices.comparison.pairs if {*pair} <= {*self.students}]
         return found + [pair for pair in named if pair not in found]
 
-    def run_flags(self, *names: str) -> list[str]:
-        """Return the title and, for each model, its label, name, seed, metrics, history and files.
-
-        With them go the keys of the training that methods have of their own.
-        """
+    def name_flags(self) -> list[str]:
+        """Return the experiment's title, what its models are called, and which are teachers."""
         result = flags({"title": self.choices.title})
         for model in dict.fromkeys(model.name for model in self.models):
             result += ["--label", model, self.label(model)]
-            if model in self.teachers:
-                result += ["--teacher-model", model]
-        for method in self.choices.students:
-            if own := sorted(self.choices.methods[method].get("training", {})):
-                result += ["--own-training", method, *own]
+            result += ["--teacher-model", model] if model in self.teachers else []
+        return result
+
+    def run_flags(self, *names: str) -> list[str]:
+        """Return the names and, for each model, its name, seed, metrics, history and files.
+
+        With them go the keys of the training that methods have of their own.
+        """
+        result = self.name_flags()
+        for method in self.students:
+            own = self.methods[method]
+            counted = ("epochs", "milestones") if own.equal_cost else ()
+            if keys := sorted({*own.training, *counted}):
+                result += ["--own-training", method, *keys]
         for model in self.models:
             files = [f"{self.folder(model)}/metrics.json", self.history(*model)]
             files += [f"{self.folder(model)}/{name}" for name in names]
@@ -568,30 +604,22 @@ class Experiment:
 
     def comparison_flags(self) -> list[str]:
         """Return the flags of comparing methods."""
-        settings = self.choices.comparison.plain()
+        settings = self.choices.comparison.plain() | self.choices.figures.plain()
         settings.pop("pairs")
-        result = self.run_flags("predictions.npz")
-        for method, reference in self.pairs():
-            result += ["--pair", method, reference]
-        return result + flags(settings | self.choices.figures.plain())
+        pairs = [word for pair in self.pairs() for word in ("--pair", *pair)]
+        return self.run_flags("predictions.npz") + pairs + flags(settings)
 
     def claims_flags(self) -> list[str]:
         """Return the flags of judging claims."""
-        students = self.choices.students
         attentive = [
             method
-            for method in students
-            if any(term.needs == "stages" for term in self.terms(method).values())
+            for method in self.students
+            if "stages" in {term.needs for term in self.terms[method].values()}
         ]
-        named = {"title": self.choices.title, "attention_methods": attentive}
-        result = flags(named | {"object_mask": self.object_mask} | self.choices.figures.plain())
-        for model in dict.fromkeys(model.name for model in self.models):
-            result += ["--label", model, self.label(model)]
-        for model in self.teachers:
-            result += ["--teacher-model", model]
+        named = {"attention_methods": attentive, "object_mask": self.object_mask}
         below = self.choices.claims.below or []
-        trained = below and {*below} <= {*students}
-        return result + (["--claimed-below", *below] if trained else [])
+        claimed = ["--claimed-below", *below] if below and {*below} <= {*self.students} else []
+        return self.name_flags() + flags(named | self.choices.figures.plain()) + claimed
 
     def figure_flags(self) -> list[str]:
         """Return the flags of drawing figures."""
@@ -606,15 +634,15 @@ class Experiment:
 
     def families(self, *models: str) -> list[tuple[str, str]]:
         """List the families of networks of some models, as plug-ins."""
-        networks = [self.network_of(model) for model in models]
+        networks = map(self.network_of, models)
         return [("networks", network.family) for network in networks if network]
 
     def training_code(self, model: str) -> str:
         """Return the digests of a training: script, networks and terms."""
-        if model not in self.choices.methods:
+        if model not in self.methods:
             return self.code("train_teacher", [*self.families(model), ("terms", "labels")])
-        teachers = [self.teacher_of(model).name] if self.taught(model) else []
-        terms = [("terms", name) for name in self.terms(model)]
+        teachers = [self.teacher_of(model)] if self.taught(model) else []
+        terms = [("terms", name) for name in self.terms[model]]
         return self.code("train_student", [*self.families(model, *teachers), *terms])
 
     def evaluation_code(self, model: str) -> str:
@@ -628,7 +656,7 @@ class Experiment:
 
     def report_code(self, script: str) -> str:
         """Return the digests of a report: script, and what terms and metrics declare."""
-        terms = {name for method in self.choices.students for name in self.terms(method)}
+        terms = {name for method in self.students for name in self.terms[method]}
         used = [("terms", name) for name in terms] + [("metrics", name) for name in self.metrics]
         shown = [f"{kind}.{name} {shown_digest(kind, name)}" for kind, name in sorted(used)]
         return ", ".join([script_digest(SCRIPTS / f"{script}.py"), *shown])
@@ -656,12 +684,11 @@ def load_experiments(content: Map) -> tuple[Config, dict[str, Experiment]]:
 
 def data_flags(config: Config, name: str) -> list[str]:
     """Return the flags of preparing a data set: its format, with its settings."""
-    kind, settings = config.data[name]
-    return plugin_flags("--format", {kind: settings})
+    return plugin_flags("--format", dict([config.data[name]]))
 
 
 def data_code(config: Config, name: str) -> str:
     """Return the digests of preparing a data set."""
     kind, _ = config.data[name]
-    digest = plugin_digest("formats", kind)
-    return f"{code_digest(SCRIPTS / 'prepare_data.py')}, formats.{kind} {digest}"
+    script = digest.code_digest(SCRIPTS / "prepare_data.py")
+    return f"{script}, formats.{kind} {digest.plugin_digest('formats', kind)}"

@@ -88,7 +88,7 @@ def load(kind: Kind, name: str) -> Any:
     return import_module(f"distillation.{kind}.{name}")
 
 
-def chosen(kind: Kind, values: Any, where: str) -> dict[str, Settings]:
+def chosen(kind: Kind, values: Any, where: str) -> dict[str, Any]:
     """Return the settings of the plug-ins that a map names, by name; null leaves one out.
 
     Raises:

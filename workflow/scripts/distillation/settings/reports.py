@@ -6,12 +6,12 @@ from distillation.settings.base import LARGEST_SEED, Settings
 
 
 class Comparison(Settings):
-    """How methods are compared in pairs."""
+    """How methods are compared."""
 
     metric: str = Field("top1_accuracy", description="that is compared, one that is evaluated")
     confidence: float = Field(
         0.95, ge=0.5, le=0.999,
-        description="of intervals, fraction; 1 - confidence is the level of the tests",
+        description="of intervals, fraction; 1 - confidence is the level at which all is judged",
     )  # fmt: skip
     power: float = Field(
         0.8, ge=0.5, le=0.99, description="with which a detectable difference is found, fraction"

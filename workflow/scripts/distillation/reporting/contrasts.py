@@ -1,0 +1,143 @@
+"""Contrasts of methods: differences, and interactions of two methods with their union.
+
+Letters: S seeds, N images. Values are in the unit of the metric, of percent in points.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, cast
+
+import numpy as np
+
+from distillation.reporting.metric import value_of
+from distillation.reporting.results import Results
+from distillation.reporting.trained import Run
+from distillation.settings import plugins
+from distillation.settings.base import TermSettings
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A sum of models with signs: of each seed its value (S,), of each image, if known, (S, N).
+
+    A difference is method - reference. An interaction is both - first - second + neither; its
+    reference is called "first + second". `teachers` are how many taught, 0 where none did; `units`
+    are the places of seeds of one teacher where there are several, else of one seed.
+    """
+
+    method: str
+    reference: str
+    contrast: str
+    seeds: list[int]
+    by_seed: np.ndarray
+    by_image: np.ndarray | None
+    teachers: int
+    units: list[list[int]]
+
+
+def make_contrasts(
+    pairs: list[list[str]], results: Results, metric: str, images: Mapping[str, np.ndarray]
+) -> list[Contrast]:
+    """Return the differences of pairs, and all that tells two methods' effects apart.
+
+    Where there are neither, first, second and both, these are both against each of the two, the
+    second against the first, and the interaction.
+
+    Raises:
+        ValueError: a model is compared with itself, a pair is given twice, or see `contrast`.
+    """
+    for pair in pairs:
+        if pair[0] == pair[1] or pairs.count(pair) > 1:
+            what = "one model" if pair[0] == pair[1] else "it twice"
+            raise ValueError(f"--pair {' '.join(pair)}: found {what}; allowed: two models, once")
+    found = [(method, reference, {method: 1, reference: -1}) for method, reference in pairs]
+    known, interactions = [{*pair} for pair in pairs], []
+    for neither, first, second, both in designs(results):
+        for method, reference in ((both, first), (both, second), (second, first)):
+            if {method, reference} not in known:
+                known.append({method, reference})
+                found.append((method, reference, {method: 1, reference: -1}))
+        signs = {both: 1, first: -1, second: -1, neither: 1}
+        interactions.append((both, f"{first} + {second}", signs))
+    return [contrast(*each, results, metric, images) for each in found + interactions]
+
+
+def designs(results: Results) -> list[tuple[str, str, str, str]]:
+    """Return the 2 x 2 designs among the students: neither, first, second and both.
+
+    A method is both where its terms that need the teacher are those of the two others, with their
+    settings, and its teachers are theirs. One with a training of its own is in none.
+    """
+    taught = {
+        model: {
+            name: settings
+            for name, settings in group[0].terms.items()
+            if cast(type[TermSettings], plugins.declared("terms", name)).needs != "nothing"
+        }
+        for model, group in results.students.items()
+        if model not in results.own_training
+    }
+    teachers = {model: teachers_of(results.groups[model]) for model in taught}
+    neither = [model for model, terms in taught.items() if not terms]
+    return [
+        (neither[0], first, second, both)
+        for (first, one), (second, other) in combinations(taught.items(), 2)
+        if neither and one and other and not one.keys() & other.keys()
+        for both, terms in taught.items()
+        if terms == one | other and teachers[first] == teachers[second] == teachers[both]
+    ]
+
+
+def teachers_of(group: list[Run]) -> list[str]:
+    """Return what tells the teachers of runs apart, in the order of their seeds; "" is none."""
+    taught = [run.training.get("teacher") for run in sorted(group, key=lambda run: run.seed)]
+    return [json.dumps(teacher, sort_keys=True) if teacher else "" for teacher in taught]
+
+
+def contrast(
+    method: str,
+    reference: str,
+    signs: Mapping[str, int],
+    results: Results,
+    metric: str,
+    images: Mapping[str, np.ndarray],
+) -> Contrast:
+    """Return a contrast of models, with the seeds in order.
+
+    Raises:
+        ValueError: a model isn't among the runs or lacks the metric, or its seeds aren't the same.
+    """
+    where = f"--pair {method} {reference}"
+    arms: dict[str, list[Run]] = {}
+    for name in signs:
+        if name not in results.groups:
+            allowed = ", ".join(results.groups)
+            raise ValueError(f"{where}: no run of {name}; allowed: {allowed}")
+        arms[name] = sorted(results.groups[name], key=lambda run: run.seed)
+        seeds, others = ([run.seed for run in arms[each]] for each in (method, name))
+        if seeds != others:
+            raise ValueError(
+                f"{where}: {method} has seeds {', '.join(map(str, seeds))}, {name} has "
+                f"{', '.join(map(str, others))}; allowed: the same, as seeds are compared in pairs"
+            )
+    runs = [run for arm in arms.values() for run in arm]
+    values = {str(run): value_of(run, metric) for run in runs}
+    if lacking := [name for name, value in values.items() if value is None]:
+        raise ValueError(f"{where}: metrics.json of {lacking[0]}, lacks {metric}")
+
+    def summed(values: Mapping[str, Any]) -> np.ndarray:
+        signed = (s * np.stack([values[str(run)] for run in arms[m]]) for m, s in signs.items())
+        return np.sum([*signed], axis=0)
+
+    taught = [teachers_of(arm) for arm in arms.values()]
+    teachers = min((len({*each}) for each in taught if any(each)), default=0)
+    places = [*range(len(runs) // len(arms))]
+    together = [*zip(*taught, strict=True)] if teachers > 1 else places
+    return Contrast(
+        method, reference, "difference" if len(signs) == 2 else "interaction",
+        [run.seed for run in arms[method]], summed(values),
+        summed(images) if values.keys() <= images.keys() else None, teachers,
+        [[at for at in places if together[at] == each] for each in dict.fromkeys(together)],
+    )  # fmt: skip
