@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 TINY = "tests/tiny.yaml"
 MORE = "more.yaml"
 METHODS = ["baseline", "kd", "at_kd", "fading_at"]
@@ -84,6 +86,18 @@ ALL_SWEEP = whole("sweep", [("twin_teacher", 0), ("at", 1), ("twin", 1)]) | (
     - {Job("train_teacher", "sweep", "teacher", 0)}
 )
 ALL = ALL_TINY | ALL_PICTURES | ALL_SWEEP
+
+
+def assert_same_checkpoint(folder: Path, expected: Path) -> None:
+    """Assert that two folders hold the same network, bit by bit, and the same record of it."""
+    ours, theirs = (
+        torch.load(each / "checkpoint.pt", weights_only=True) for each in (folder, expected)
+    )
+    states = [content.pop("state") for content in (ours, theirs)]
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][name]), name
+    assert ours == theirs
 
 
 def edit(file: Path, before: str, after: str) -> None:

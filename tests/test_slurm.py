@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs import METHODS, TINY, Snakemake
+from jobs import METHODS, TINY, Snakemake, assert_same_checkpoint
 from shell import ENVIRONMENT, ROOT, run_in_shell
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slurm]
@@ -270,11 +270,6 @@ def local(finished: Path, snakemake: Snakemake, tmp_path_factory: pytest.TempPat
         done = snakemake(tree, "--cores", "2", *arguments)
         assert done.returncode == 0, done.stdout
     return tree
-
-
-def assert_same_checkpoint(folder: Path, expected: Path) -> None:
-    """Assert that two runs left the same network, byte by byte."""
-    assert (folder / "checkpoint.pt").read_bytes() == (expected / "checkpoint.pt").read_bytes()
 
 
 def table(tree: Path) -> dict[str, dict[str, str]]:

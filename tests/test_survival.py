@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs import TINY, Snakemake
+from jobs import TINY, Snakemake, assert_same_checkpoint
 from shell import ENVIRONMENT, ROOT
 
 pytestmark = pytest.mark.workflow
@@ -92,9 +92,9 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, process.returncode, output, error)
 
 
-def assert_same_files(folder: Path, expected: Path) -> None:
-    """Assert that two trainings left the same bytes, save for the times in their histories."""
-    assert (folder / "checkpoint.pt").read_bytes() == (expected / "checkpoint.pt").read_bytes()
+def assert_same_training(folder: Path, expected: Path) -> None:
+    """Assert that two trainings left the same network, and the same history save for times."""
+    assert_same_checkpoint(folder, expected)
     # The last two columns are seconds and images per second.
     rows = [
         [line.split(",")[:-2] for line in (each / "history.csv").read_text().splitlines()]
@@ -104,7 +104,7 @@ def assert_same_files(folder: Path, expected: Path) -> None:
 
 
 def test_stopped_at_random_moments(finished: Path, tmp_path: Path) -> None:
-    """A training that TERM, INT and KILL hit ends with the bytes of one left alone."""
+    """A training that TERM, INT and KILL hit ends with the network of one left alone."""
     script = "train_student.py"
     command = training(finished, script)
     moments = random.Random(script)  # noqa: S311 no secret
@@ -130,7 +130,7 @@ def test_stopped_at_random_moments(finished: Path, tmp_path: Path) -> None:
     assert sum(status == -signal.SIGKILL for status, _ in outcomes) >= 1, outcomes
     last = run(command, tmp_path / "hit")
     assert last.returncode == 0, last.stderr
-    assert_same_files(tmp_path / "hit/out", tmp_path / "alone/out")
+    assert_same_training(tmp_path / "hit/out", tmp_path / "alone/out")
     # Nothing is left of what it was kept going by.
     assert not list((tmp_path / "hit/resume").iterdir())
     assert {path.name for path in (tmp_path / "hit/out").iterdir()} == {
@@ -143,7 +143,7 @@ def test_stopped_at_random_moments(finished: Path, tmp_path: Path) -> None:
 def test_stopped_inside_snakemake(finished: Path, tmp_path: Path, snakemake: Snakemake) -> None:
     """Ctrl-C and KILL of the whole workflow cost no more than the epoch that they hit."""
     target = "results/tiny/at_kd/seed_0"
-    overlay = yaml.safe_dump({"experiments": {"tiny": {"student": {"training": {"epochs": 60}}}}})
+    overlay = yaml.safe_dump({"experiments": {"tiny": {"student": {"training": {"epochs": 30}}}}})
     trees = [shutil.copytree(finished, tmp_path / name) for name in ("hit", "alone")]
     for tree in trees:
         (tree / "change.yaml").write_text(overlay)
@@ -151,7 +151,7 @@ def test_stopped_inside_snakemake(finished: Path, tmp_path: Path, snakemake: Sna
         *("--cores", "1", f"{target}/checkpoint.pt", "--configfile", TINY, "change.yaml"),
     ]
     command = [sys.executable, "-m", "snakemake", *arguments]
-    for number in (signal.SIGINT, signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+    for number in (signal.SIGINT, signal.SIGKILL):
         status, _ = interrupt(command, trees[0], number, 0.2, "epoch ")
         assert status != 0
         unlocked = snakemake(trees[0], "--unlock", "all", "--configfile", TINY, "change.yaml")
@@ -161,7 +161,7 @@ def test_stopped_inside_snakemake(finished: Path, tmp_path: Path, snakemake: Sna
         assert done.returncode == 0, done.stdout
     log = (trees[0] / "logs/train_student/tiny/at_kd/seed_0.log").read_text()
     assert "going on after epoch" in log
-    assert_same_files(trees[0] / target, trees[1] / target)
+    assert_same_training(trees[0] / target, trees[1] / target)
 
 
 def test_second_run_is_refused(finished: Path, tmp_path: Path) -> None:
@@ -203,11 +203,11 @@ SAYS = {"full": "No space left", "read-only": "Read-only file system", "quota": 
 def steps(finished: Path) -> dict[str, list[str]]:
     """Return a command line of each step, on the finished run, with outputs in `disk`."""
     results = finished / "results"
-    model = results / "tiny/at/seed_0"
+    model = results / "tiny/at_kd/seed_0"
     network = ["--data", str(results / "data/tiny.npz"), "--device", "cpu"]
     network += ["--checkpoint", str(model / "checkpoint.pt")]
     files = [str(model / name) for name in ("metrics.json", "history.csv", "attention.npz")]
-    teacher = [file.replace("tiny/at/", "tiny/teacher/") for file in files]
+    teacher = [file.replace("tiny/at_kd/", "tiny/teacher/") for file in files]
     digits = yaml.safe_load((ROOT / TINY).read_text())["data"]["tiny"]
     train = " ".join(training(finished, "train_teacher.py")[2:]).replace("out/", "disk/")
     commands = {
@@ -227,7 +227,7 @@ def steps(finished: Path) -> dict[str, list[str]]:
         "render_figures.py": [
             *("--title", "x", "--figures", "disk/figures", "--dpi", "50"),
             *("--style", str(SCRIPTS / "figures.mplstyle")),
-            *("--run", "teacher", "0", *teacher, "--run", "at", "0", *files),
+            *("--run", "teacher", "0", *teacher, "--run", "at_kd", "0", *files),
         ],
     }  # fmt: skip
     return {

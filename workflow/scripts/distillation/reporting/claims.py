@@ -186,7 +186,7 @@ def judge_collapse(case: Judge) -> Claim:
                     metric=area, right=[own(area, LATE, True)]),
             teacher(f"It is that of a point: below {POINT}, half of the map's width by half of its "
                     "height.", metric=area, right=[POINT]),
-            case.criterion("The student's effective area in the last stage is above its teacher's.",
+            case.criterion("The student's effective area in the last stage is above the teacher's.",
                            students_of(case.methods), area, "above", [Key(TEACHER, area)], True),
         ],
         (case.stages(area), last_stage("entropy", "gini", "peak_over_mean")),

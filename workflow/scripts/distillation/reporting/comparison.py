@@ -107,10 +107,11 @@ def compare(
     """Judge each contrast; p-values are adjusted for their number."""
     confidence, means = settings.confidence, []
     for each in contrasts:
-        known = each.by_image is not None
-        values = each.by_image if each.by_image is not None else each.by_seed
+        values = each.by_seed if each.by_image is None else each.by_image
         units = np.stack([values[places].mean(axis=0) for places in each.units])
-        means.append(mean_over_seeds_and_images(units) if known else mean_over_seeds(units))
+        means.append(
+            mean_over_seeds(units) if units.ndim == 1 else mean_over_seeds_and_images(units)
+        )
     levels = [level_decided(mean, smallest_difference) for mean in means]
     findings = []
     for each, mean, level, adjusted in zip(contrasts, means, levels, holm(levels), strict=True):

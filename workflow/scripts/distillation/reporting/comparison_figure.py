@@ -46,7 +46,7 @@ def name_rows(axes: Axes, names: list[str]) -> None:
 
 
 def draw_contrasts(axes: Axes, compared: Compared, names: list[str]) -> None:
-    """Draw each contrast with its intervals, and the range of differences that are of no interest."""
+    """Draw each contrast with its intervals, and the range that is of no interest."""
     least = compared.metric.smallest_difference
     axes.axvspan(-least, least, color="0.92", zorder=0)
     for position, row in enumerate(compared.findings):
