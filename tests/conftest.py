@@ -22,6 +22,9 @@ from shell import ENVIRONMENT, ROOT
 # Results of floating-point sums may depend on the number of threads; one is the default of the
 # scripts as well.
 torch.set_num_threads(1)
+# Provenance describes the program that runs, which pytest's workers don't name.
+if not Path(sys.argv[0]).is_file():
+    sys.argv[0] = pytest.__file__
 
 
 class Planted:

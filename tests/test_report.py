@@ -23,7 +23,7 @@ CONFIGS = ["--configfile", TINY, MORE]
 CATEGORIES = ["1. Results", "2. Curves", "3. Attention maps", "4. Claims"]
 # Of one experiment, whatever its methods.
 ITEMS = {
-    *("table", "comparison", "comparison, drawn", "accuracy", "confusion"),
+    *("table", "comparison", "comparison, drawn", "metrics", "confusion"),
     *("curves students", "curves test", "claims"),
     *("attention mean square", "attention mean square overlay"),
 }

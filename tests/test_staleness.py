@@ -281,7 +281,8 @@ EDITS = {
     ),
     "help text of a plug-in's setting": Edit(
         # Reports show what a term declares; nothing is trained or measured.
-        REPORTS, change=replace(AT, 'description="', 'description="that is, ', first=True)
+        REPORTS,
+        change=replace(AT, 'description="', 'description="that is, ', first=True),
     ),
     "wiring of a rule: threads, memory, runtime, log, benchmark, group": Edit(
         NOTHING,

@@ -304,7 +304,7 @@ def test_failed_teacher(tree: Path, snakemake: Snakemake, plan: Callable[..., se
 
 
 def test_removed_models(tree: Path, snakemake: Snakemake) -> None:
-    """Removed seeds and methods leave table and figures, and a documented command names their files."""
+    """Removed seeds and methods leave the table, and a documented command names their files."""
     (tree / "change.yaml").write_text(
         "experiments: {tiny: {seeds: [0], students: [baseline, at_kd]}}"
     )
@@ -316,7 +316,7 @@ def test_removed_models(tree: Path, snakemake: Snakemake) -> None:
     assert set(json.loads((results / "summary.json").read_text())) == {*models}
     head = (results / "table.md").read_text().splitlines()[2]
     assert head == "| | Teacher (n = 1) | Baseline (n = 1) | AT+KD (n = 1) |"
-    figure = (results / "figures/accuracy.svg").read_text()
+    figure = (results / "figures/metrics.svg").read_text()
     assert "AT+KD" in figure
     assert "fading_at" not in figure
     kept = [results / model / "seed_0" for model in models]
