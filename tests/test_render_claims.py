@@ -157,7 +157,7 @@ def test_claim_about_a_pair(tmp_path: Path, inputs: list[str], verdict: str, exp
     text = rendered(tmp_path, inputs, *PAIR, "--claimed-below", "at", "kd")
     assert verdicts(text) == [*["Shown"] * 5, expected, "Can't be said"]
     assert f"\n> {sentence}\n" in section(text, 6)
-    assert "comparison.csv). | 0.5 |" in section(text, 6)
+    assert "comparison.csv judges it. | 0.5 |" in section(text, 6)
     assert ": -0.800 (-1.000 to -0.600) |" in section(text, 6)
     assert "This pair wasn't compared." in section(text, 7)
 

@@ -346,7 +346,8 @@ def judge_pairs(path: Path, claimed: Sequence[Sequence[str]], methods: Methods) 
         method, reference = check_students("--claimed-below", pair, methods)
         verdict, sentence, margin, *numbers = known.get((method, reference), missing)
         found = Comparison(PAIRS[verdict], Estimate(*numbers) if numbers else None)
-        words = "The difference, over seeds and images, is below 0 (the verdict of comparison.csv)."
+        words = "The difference, over seeds and images, is below minus what is of interest, as "
+        words += "comparison.csv judges it."
         names = [methods[each].label for each in pair]
         claim = f"The {names[0]} student comes out below the {names[1]} student."
         note = f"> {sentence}" if numbers else "This pair wasn't compared."
