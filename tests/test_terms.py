@@ -12,7 +12,8 @@ from distillation.networks import Outputs, Shape, build_network, stage_shapes
 from distillation.numerics import Collapse, collapse_channels
 from distillation.settings.base import checked
 from distillation.settings.plugins import declared
-from distillation.terms import Match, Pair, build_term, pair_stages, pooled
+from distillation.stages import Match, Pair, pair_stages
+from distillation.terms import build_term, pooled
 from distillation.terms.at import Mode, attention_transfer
 from distillation.terms.kd import Reduction, knowledge_distillation
 from test_numerics import COLLAPSES, plain_map, random

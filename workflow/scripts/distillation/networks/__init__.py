@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from distillation.settings import plugins
 from distillation.settings.base import NetworkSettings
+from distillation.stages import Shape
 
 GammaInit = Literal["ones", "uniform"]
 
@@ -37,14 +38,6 @@ class Network(nn.Module):
     def blocks(self) -> Iterator[nn.Module]:
         """Yield the parts that repeat, each of which is compiled by itself; none by default."""
         yield from ()
-
-
-class Shape(NamedTuple):
-    """Channels, height and width of a stage."""
-
-    channels: int
-    height: int
-    width: int
 
 
 def build_network(name: str, settings: NetworkSettings, classes: int, channels: int) -> Network:

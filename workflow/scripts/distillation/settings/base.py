@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from distillation.stages import Pair
+
 S = TypeVar("S", bound="Settings")
 
 # The largest seed: what fits into 32 bits, as NumPy's generators take it.
@@ -53,6 +55,12 @@ class TermSettings(Settings):
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="of the weight over the epochs: constant, or falling to 0"
     )
+    warmup_epochs: int = Field(
+        0, ge=0, description="first epochs, in which the weight rises evenly to where it belongs"
+    )
+
+    def check_pair(self, pair: Pair) -> None:
+        """Refuse networks that can't serve the term; raise `ValueError`. All can, by default."""
 
 
 class NetworkSettings(Settings):

@@ -6,7 +6,7 @@ The rules of the workflow ask it for all that they need to know; it runs without
 from collections.abc import Callable, Iterable
 from functools import cache, cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from distillation.record import digest
 from distillation.settings import networks
@@ -26,6 +26,7 @@ from distillation.settings.config import (
 from distillation.settings.networks import Network
 from distillation.settings.plugins import chosen
 from distillation.settings.training import Engine, Machine, Protocol
+from distillation.stages import Pair, Shape
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 TEACHER, BASELINE = "teacher", "baseline"
@@ -155,6 +156,26 @@ class Experiment:
                 f"the teacher's logits for the views that all students share; allowed: online"
             )
 
+    def check_pair(self, method: str) -> None:
+        """Refuse a method whose terms can't use the stages of student and teacher.
+
+        Their stages are asked for where a term needs them, as far as they are known before a run:
+        not of a teacher that says itself which network it is, nor of data that aren't there yet.
+
+        Raises:
+            SettingsError: a term can't.
+        """
+        terms = [term for term in self.terms[method].values() if term.needs == "stages"]
+        if not terms or not self.sizes.side or not self.network_of(self.teacher_of(method)):
+            return
+        names = (method, self.teacher_of(method))
+        stages = [[Shape(*shape) for shape in self.cost(name)["stages"]] for name in names]
+        try:
+            for term in terms:
+                term.check_pair(Pair(*stages))
+        except ValueError as error:
+            raise SettingsError(f"{self.where}.methods.{method}: {error}") from None
+
     def label(self, model: str) -> str:
         """Return the name of a model as people read it."""
         if model in self.methods:
@@ -256,7 +277,7 @@ class Experiment:
 
     # --- Equal cost --------------------------------------------------------------------------
 
-    def cost(self, model: str) -> dict[str, int]:
+    def cost(self, model: str) -> dict[str, Any]:
         """Return what describe_network.py counts of a model; nothing of an unknown network."""
         network, sizes = self.network_of(model), self.sizes
         shape = (sizes.side, sizes.channels, sizes.classes)
@@ -449,7 +470,12 @@ class Experiment:
         return network.flags + flags(self.training(model).plain() | self.machine | engine | own)
 
     def student_flags(self, method: str, seed: int) -> list[str]:
-        """Return the flags of a student's training, with its terms and its teacher."""
+        """Return the flags of a student's training, with its terms and its teacher.
+
+        Raises:
+            SettingsError: a term can't use the two networks.
+        """
+        self.check_pair(method)
         name = "teacher_targets" if self.from_table(method) else "teacher"
         teacher = {name: self.teacher_file(method, seed) or None}
         terms = plugin_flags("--term", self.terms[method])
@@ -549,9 +575,10 @@ class Experiment:
         )
 
     def together_flags(self, seed: int) -> list[str]:
-        """Return the flags of training the students of a seed together."""
+        """Return the flags of training the students of a seed together; see `student_flags`."""
         result: list[str] = []
         for method in self.together:
+            self.check_pair(method)
             terms = sorted(self.terms[method].items())
             result += ["--student", method, *(" ".join(plugin_words(*term)) for term in terms)]
         shared = self.training_flags(self.together[0], seed, *self.together[1:])

@@ -14,7 +14,8 @@ from distillation import terms
 from distillation.networks import Outputs
 from distillation.numerics import Collapse, attention_map
 from distillation.settings.base import TermSettings
-from distillation.terms import pair_stages, pairing_note, pooled
+from distillation.stages import Pair, pair_stages, pairing_note
+from distillation.terms import pooled
 
 Mode = Literal["code", "paper"]
 
@@ -39,11 +40,15 @@ class Settings(TermSettings):
         description="how stages are paired: equal sizes, or in order with the larger pooled",
     )
 
+    def check_pair(self, pair: Pair) -> None:
+        """Refuse networks without stages that belong together; raise `ValueError`."""
+        pair_stages(pair, self.stages)
+
 
 class Term(terms.Term):
     """See `attention_transfer`; one part for each pair of stages."""
 
-    def __init__(self, settings: Settings, pair: terms.Pair) -> None:
+    def __init__(self, settings: Settings, pair: Pair) -> None:
         super().__init__()
         self.settings = settings
         self.matches = pair_stages(pair, settings.stages)

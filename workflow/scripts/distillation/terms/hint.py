@@ -16,6 +16,7 @@ from distillation import terms
 from distillation.networks import Outputs
 from distillation.numerics import at_least_float32
 from distillation.settings.base import TermSettings
+from distillation.stages import Pair
 from distillation.terms import pooled
 
 
@@ -31,18 +32,21 @@ class Settings(TermSettings):
     stage: int = Field(2, ge=1, description="of both networks, counted from 1")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="of the regressor's first weights")
 
+    def check_pair(self, pair: Pair) -> None:
+        """Refuse networks one of which lacks the stage; raise `ValueError`."""
+        for whose, shapes in (("student", pair.student), ("teacher", pair.teacher)):
+            if self.stage > len(shapes):
+                raise ValueError(
+                    f"hint: stage is {self.stage}, but the {whose} has {len(shapes)}; allowed: "
+                    f"1 to {len(shapes)}"
+                )
+
 
 class Term(terms.Term):
     """Mean over N, C, H and W of (regressor(student) - teacher)^2; the larger map is pooled."""
 
-    def __init__(self, settings: Settings, pair: terms.Pair) -> None:
+    def __init__(self, settings: Settings, pair: Pair) -> None:
         super().__init__()
-        for whose, shapes in (("student", pair.student), ("teacher", pair.teacher)):
-            if settings.stage > len(shapes):
-                raise ValueError(
-                    f"hint: stage is {settings.stage}, but the {whose} has {len(shapes)}; allowed: "
-                    f"1 to {len(shapes)}"
-                )
         self.place = settings.stage - 1
         own, other = pair.student[self.place], pair.teacher[self.place]
         self.regressor = nn.Conv2d(own.channels, other.channels, 1)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from distillation import terms
+from distillation.logits import standardised
 from distillation.networks import Outputs
 from distillation.numerics import at_least_float32
 from distillation.settings.base import TermSettings
@@ -29,10 +30,15 @@ class Settings(TermSettings):
     reduction: Literal["batchmean", "legacy_2017"] = Field(
         "batchmean", description="of the KL; legacy_2017 is 2 / K of batchmean"
     )
+    standardise: bool = Field(
+        False,
+        description="logits of each image to mean 0 and standard deviation 1 first; with weight 9 "
+        "and temperature 2 in arXiv 2403.01427's code",
+    )
 
 
 class Term(terms.Term):
-    """See `knowledge_distillation`."""
+    """See `knowledge_distillation`; of logits as `standardised` gives them, if so chosen."""
 
     def __init__(self, settings: Settings, pair: terms.Pair) -> None:  # noqa: ARG002 each term has it
         super().__init__()
@@ -40,9 +46,9 @@ class Term(terms.Term):
 
     def forward(self, student: Outputs, teacher: Outputs, labels: Tensor) -> Tensor:  # noqa: ARG002
         """Return the term of a batch, a scalar."""
-        return knowledge_distillation(
-            student.logits, teacher.logits, self.settings.temperature, self.settings.reduction
-        )
+        settings, both = self.settings, (student.logits, teacher.logits)
+        own, other = map(standardised, both) if settings.standardise else both
+        return knowledge_distillation(own, other, settings.temperature, settings.reduction)
 
 
 def knowledge_distillation(

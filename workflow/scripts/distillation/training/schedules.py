@@ -34,14 +34,17 @@ def drops_at(protocol: Protocol, epoch: int) -> bool:
 
 
 def weight_of_epoch(term: TermSettings, epoch: int, epochs: int) -> float:
-    """Return a term's weight in an epoch (counted from 1): constant, or falling towards 0.
+    """Return a term's weight in an epoch (counted from 1): constant, falling, rising before.
 
-    The attention-transfer paper decays its weight when it adds distillation, but names no schedule:
-    linear and cosine are ours, with progress (epoch - 1) / epochs.
+    - linear, cosine: towards 0, with progress (epoch - 1) / epochs. The attention-transfer paper
+      decays its weight when it adds distillation, but names no schedule: these are ours.
+    - times min(epoch / warmup_epochs, 1), as the code of arXiv 2203.08679 does.
     """
-    progress = (epoch - 1) / epochs
+    progress, weight = (epoch - 1) / epochs, term.weight
+    if term.warmup_epochs:
+        weight *= min(epoch / term.warmup_epochs, 1)
     if term.schedule == "linear":
-        return term.weight * (1 - progress)
+        return weight * (1 - progress)
     if term.schedule == "cosine":
-        return term.weight * (1 + math.cos(math.pi * progress)) / 2
-    return term.weight
+        return weight * (1 + math.cos(math.pi * progress)) / 2
+    return weight
