@@ -363,3 +363,53 @@ def test_estimates_follow_the_held_out_images(costly: Callable[..., Estimates]) 
     assert minutes[1] / minutes[0] == pytest.approx(9, rel=0.2)
     minutes = [each.training_minutes("baseline") - start for each in (few, many)]
     assert minutes[1] / minutes[0] == pytest.approx((3 + 9) / (3 * 9 + 1), rel=0.05)
+
+
+# Settings of a method, where the student has stages of 8, 4 and 2 pixels, the teacher of 6 and 3,
+# and what the line names.
+UNSERVED = {
+    "at: {}": "the student's have 8 x 8, 4 x 4, 2 x 2 positions, the teacher's 6 x 6, 3 x 3",
+    "at: {stages: by_index}": "found 3 of the student and 2 of the teacher",
+    "hint: {stage: 3}": "stage is 3, but the teacher has 2; allowed: 1 to 2",
+    "sp: {stages: by_size}": "at least one size in common",
+    "sp: {}, rkd: {}, hint: {}, dkd: {}": None,
+    "kd: {}": None,
+}
+
+
+@pytest.mark.parametrize("own", UNSERVED)
+def test_networks_that_a_term_cannot_serve(
+    load: Load, monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    """A pair of networks without what a term needs is refused in a line before any training."""
+    stages = {10: [[4, 8, 8], [4, 4, 4], [4, 2, 2]], 16: [[4, 6, 6], [4, 3, 3]]}
+    monkeypatch.setattr(
+        networks, "cost", lambda network, *_: {"stages": stages[network.settings.depth]}
+    )
+    experiment = load(
+        of_tiny(
+            "teacher: {network: {wrn: {depth: 16, width: 1}}}, "
+            f"students: [own], methods: {{own: {{{own}}}}}"
+        )
+    )
+    if (line := UNSERVED[own]) is None:
+        experiment.student_flags("own", 0)
+        return
+    for ask in (experiment.check_pair, lambda method: experiment.student_flags(method, 0)):
+        with pytest.raises(SettingsError, match=re.escape(line)) as refused:
+            ask("own")
+        assert str(refused.value).startswith("experiments.tiny.methods.own: ")
+        assert "\n" not in str(refused.value)
+
+
+def test_stages_that_are_not_known_before_a_run(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A teacher that says itself which network it is, is looked at when it is read."""
+    monkeypatch.setattr(networks, "cost", lambda *_: pytest.fail("asks for a network"))
+    experiment = load(
+        "experiments: {other: {extends: tiny, students: [at_kd], teacher: {checkpoint: there.pt}}}",
+        "other",
+    )
+    experiment.check_pair("at_kd")
+    load(of_tiny("students: [kd]")).check_pair("kd")

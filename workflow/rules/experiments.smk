@@ -29,7 +29,12 @@ if workflow.is_main_process:
     for name in EXPERIMENTS:
         if line := other_versions(EXPERIMENTS[name], Path(workflow.basedir, "requirements.lock")):
             logger.warning(f"warning: {line}")
+    # What is built; Snakemake tells its targets only when all rules are read.
+    ASKED = [name for name in EXPERIMENTS if name in sys.argv] or CONFIG.run
     try:
+        for name in ASKED:
+            for method in EXPERIMENTS[name].students:
+                EXPERIMENTS[name].check_pair(method)
         for line in [line for name in CONFIG.run for line in EXPERIMENTS[name].equal_cost_lines()]:
             logger.warning(line)
     except SettingsError as error:
