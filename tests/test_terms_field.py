@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -53,7 +53,7 @@ def outputs(shapes: list[Shape], seed: int) -> Outputs:
     return Outputs(random(6, 5, seed=seed, scale=3).double(), stages)
 
 
-def length(values: list[float]) -> float:
+def length(values: Sequence[float]) -> float:
     """Return the Euclidean length."""
     return math.sqrt(sum(value**2 for value in values))
 
@@ -93,8 +93,8 @@ def plain_rkd(student: Outputs, teacher: Outputs) -> list[float]:
             return [a - b for a, b in zip(images[one], images[two], strict=True)]
 
         pairs = [*itertools.product(range(6), repeat=2)]
-        mean = sum(length(between(*pair)) for pair in pairs) / 30
-        distances.append([length(between(*pair)) / mean for pair in pairs])
+        mean = sum(length(between(i, j)) for i, j in pairs) / 30
+        distances.append([length(between(i, j)) / mean for i, j in pairs])
         cosines = []
         for i, j, k in itertools.product(range(6), repeat=3):
             one, two = between(i, j), between(k, j)
@@ -131,7 +131,7 @@ def plain_dkd(student: Tensor, teacher: Tensor, temperature: float = 4) -> list[
     return [temperature**2 * target / 6, 8 * temperature**2 * others / 6]
 
 
-def pearson(one: tuple[float, ...], two: tuple[float, ...]) -> float:
+def pearson(one: Sequence[float], two: Sequence[float]) -> float:
     """Return Pearson's correlation."""
     one, two = ([value - sum(each) / len(each) for value in each] for each in (one, two))
     return sum(a * b for a, b in zip(one, two, strict=True)) / length(one) / length(two)
@@ -141,8 +141,9 @@ def plain_dist(student: Tensor, teacher: Tensor) -> list[float]:
     """Compute dist image by image and class by class."""
     own, other = softened(student, 4), softened(teacher, 4)
     means = []
-    for one, two in ((own, other), ([*zip(*own, strict=True)], [*zip(*other, strict=True)])):
-        means.append(sum(map(pearson, one, two)) / len(one))
+    for turn in (lambda rows: rows, lambda rows: [*zip(*rows, strict=True)]):
+        found = [pearson(*both) for both in zip(turn(own), turn(other), strict=True)]
+        means.append(sum(found) / len(found))
     return [2 * 16 * (1 - mean) for mean in means]
 
 

@@ -45,11 +45,13 @@ class Settings(BaseModel):
 class TermSettings(Settings):
     """What every term of the objective has; its own settings come beside these.
 
-    Class variables: `label` for tables and figures; `needs`, what it reads of the teacher.
+    Class variables: `label` for tables and figures; `needs`, what it reads of the teacher;
+    `attention`, whether it makes attention maps alike, which claims on maps are judged by.
     """
 
     label: ClassVar[str]
     needs: ClassVar[Literal["nothing", "logits", "stages"]]
+    attention: ClassVar[bool] = False
 
     weight: float = Field(1, ge=0, description="factor of the term in the total")
     schedule: Literal["constant", "linear", "cosine"] = Field(

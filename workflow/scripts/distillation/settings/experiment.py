@@ -641,7 +641,7 @@ class Experiment:
         attentive = [
             method
             for method in self.students
-            if "stages" in {term.needs for term in self.terms[method].values()}
+            if any(term.attention for term in self.terms[method].values())
         ]
         named = {"attention_methods": attentive, "object_mask": self.object_mask}
         below = self.choices.claims.below or []

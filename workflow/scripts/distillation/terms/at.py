@@ -25,6 +25,7 @@ class Settings(TermSettings):
 
     label: ClassVar[str] = "AT"
     needs: ClassVar[Literal["nothing", "logits", "stages"]] = "stages"
+    attention: ClassVar[bool] = True
 
     weight: float = Field(
         1000, ge=0, description="factor of the term in the total; 1000 in arXiv 1612.03928's code"
