@@ -18,7 +18,7 @@ from distillation.networks import (
 )
 from distillation.settings.base import NetworkSettings
 from distillation.settings.plugins import chosen
-from distillation.terms import Pair, pair_stages
+from distillation.stages import Pair, pair_stages
 from distillation.training.norms import estimate_norms
 
 

@@ -7,12 +7,13 @@ import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from distillation.stages import Pair
+if TYPE_CHECKING:
+    from distillation.stages import Pair
 
 S = TypeVar("S", bound="Settings")
 
@@ -61,7 +62,7 @@ class TermSettings(Settings):
         0, ge=0, description="first epochs, in which the weight rises evenly to where it belongs"
     )
 
-    def check_pair(self, pair: Pair) -> None:
+    def check_pair(self, pair: "Pair") -> None:
         """Refuse networks that can't serve the term; raise `ValueError`. All can, by default."""
 
 
