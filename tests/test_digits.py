@@ -68,6 +68,17 @@ def test_splits_share_no_source_digit(seed: int) -> None:
     np.testing.assert_array_equal(arrays["test_labels"], labels[test])
 
 
+def test_held_out_digits_are_in_no_other_split() -> None:
+    """Held out are training digits, which are neither trained on nor of the test split."""
+    held = {"validation_fraction": 0.2, "validation_seed": 3}
+    before, after = make(PLAIN), make(PLAIN, **held)
+    train, test = (sources_of(after[f"{split}_images"]) for split in SPLITS)
+    assert sorted(train + test) == sorted(sources_of(before["train_images"]))
+    sizes = checked(Settings, PLAIN | held | {"train_placements": 3, "test_placements": 2}).sizes()
+    assert abs(sizes.train - 3 * len(train)) <= 3
+    assert abs(sizes.test - 2 * len(test)) <= 2
+
+
 def test_clutter_comes_from_the_same_split() -> None:
     """Pieces are those of other digits of an image's own split."""
     plain = make(PLAIN, test_fraction=0.5)
@@ -170,10 +181,10 @@ def test_enlarging_keeps_the_full_scale(size: int) -> None:
         ({"digit_size": 9}, "digits: digit_size is 9; allowed: at most image_size, 8"),
         ({"clutter_size": 9}, "digits: clutter_size is 9; allowed: at most digit_size, 8"),
         # A digit stands in several images: they would stand on both sides.
-        ({"validation_fraction": 0.1}, "digits: unknown key 'validation_fraction'; did you mean"),
+        ({"validation_fraction": 0.1}, "digits: found one of validation_fraction, validation_seed"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
-    """A digit must fit on its canvas, a piece into a digit, and no images can be held out."""
+    """A digit must fit on its canvas, a piece into a digit, and digits are held out by fraction and seed."""
     with pytest.raises(SettingsError, match=message):
         checked(Settings, PLAIN | changes, "digits")

@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from distillation.settings.base import LARGEST_SEED, FormatSettings, Sizes
+from distillation.settings.base import LARGEST_SEED, Sizes
+from distillation.settings.data import HoldOutSettings
 
 # scikit-learn's handwritten digits.
 DIGITS = 1797
@@ -26,13 +27,14 @@ DIGIT_LEVELS = 16
 MASK_LEVEL = 64
 
 
-class Settings(FormatSettings):
+class Settings(HoldOutSettings):
     """Cluttered, translated digits, made on the spot.
 
-    Of its training images none can be held out: a digit stands in several of them, and would be
+    Held out are digits, before anything is drawn: a digit stands in several images, and would be
     on both sides.
     """
 
+    splits_itself: ClassVar[bool] = True
     masks: ClassVar[Literal["stored", "above_zero", "none"]] = "stored"
 
     image_size: int = Field(ge=8, le=128, multiple_of=4, description="side of the image in pixels")
@@ -54,10 +56,14 @@ class Settings(FormatSettings):
         return self
 
     def sizes(self) -> Sizes:
-        """Return counts and shape of the images."""
+        """Return counts and shape of the images that are trained on and tested on."""
         test = DIGITS * self.test_fraction
+        train = DIGITS - test
+        if self.held_out:
+            test = train * self.held_out[0]
+            train -= test
         return Sizes(
-            train=math.ceil((DIGITS - test) * self.train_placements),
+            train=math.ceil(train * self.train_placements),
             test=math.ceil(test * self.test_placements),
             side=self.image_size,
             channels=1,
@@ -69,20 +75,18 @@ def read(settings: Settings, folder: Path, threads: int) -> dict[str, np.ndarray
     """Return the arrays of both splits, with masks that are True on the digit.
 
     Digits are split, stratified by class, before anything is drawn, so no handwriting of the test
-    split, whole or in pieces, is in the training split. The same settings give the same arrays.
+    split, whole or in pieces, is in the training split. Held-out digits are training digits that
+    take the test split's place. The same settings give the same arrays.
     """
     pixels, labels = (np.asarray(array) for array in load_digits(return_X_y=True))
     images = pixels.reshape(-1, 8, 8)
     digits = np.stack([enlarge(image, settings.digit_size) for image in images])
-    train, test = train_test_split(
-        np.arange(len(digits)),
-        test_size=settings.test_fraction,
-        stratify=labels,
-        random_state=settings.seed,
-    )
+    train, test = divided(np.arange(len(digits)), labels, settings.test_fraction, settings.seed)
+    if settings.held_out:
+        train, test = divided(train, labels, *settings.held_out)
     splits = (
-        ("train", np.asarray(train), settings.train_placements),
-        ("test", np.asarray(test), settings.test_placements),
+        ("train", train, settings.train_placements),
+        ("test", test, settings.test_placements),
     )
     arrays = {"class_names": np.unique(labels).astype(str)}
     for number, (split, indices, placements) in enumerate(splits):
@@ -93,6 +97,16 @@ def read(settings: Settings, folder: Path, threads: int) -> dict[str, np.ndarray
         arrays[f"{split}_masks"] = np.stack([mask for _, mask in drawn])
         arrays[f"{split}_labels"] = labels[chosen].astype(np.int64)
     return arrays
+
+
+def divided(
+    indices: np.ndarray, labels: np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divide indices of digits, stratified by class; the second part is the fraction."""
+    first, second = train_test_split(
+        indices, test_size=fraction, stratify=labels[indices], random_state=seed
+    )
+    return np.asarray(first), np.asarray(second)
 
 
 def enlarge(image: np.ndarray, size: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What sources of images have in common, and how they are read."""
 
 import math
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,12 @@ class Preparation(Settings):
 
 
 class HoldOutSettings(FormatSettings):
-    """What a source has of whose training images some can take the test split's place."""
+    """What a source has of whose training images some can take the test split's place.
+
+    Class variables: `splits_itself`, whether its reader holds them out.
+    """
+
+    splits_itself: ClassVar[bool] = False
 
     validation_fraction: float | None = Field(
         None,
