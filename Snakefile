@@ -2,6 +2,7 @@
 
 snakemake --cores 4 all          the experiments that config.yaml names under `run`
 snakemake --cores 4 cifar10      one experiment, by its name
+snakemake --cores 4 overview     the experiments of `run` in one table
 """
 
 from snakemake.utils import min_version
@@ -40,12 +41,19 @@ localrules:
     render_table,
     render_claims,
     render_figures,
+    render_overview,
 
 
 rule all:
     default_target: True
     input:
         [EXPERIMENTS[name].artifacts() for name in CONFIG.run],
+
+
+rule overview:
+    """Compare the experiments of the run with each other."""
+    input:
+        rules.render_overview.output,
 
 
 for name in EXPERIMENTS:

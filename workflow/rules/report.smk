@@ -164,3 +164,44 @@ rule render_figures:
         " --figures {output.figures:q}"
         " {params.flags:q}"
         " 2>&1 | tee -i {log:q}"
+
+
+rule render_overview:
+    """Put the experiments of the run into one table, with all differences drawn."""
+    input:
+        results=[EXPERIMENTS[name].compared_files() for name in CONFIG.run],
+        published="docs/results/published_pairs.csv",
+        style="workflow/scripts/figures.mplstyle",
+    output:
+        csv="results/overview.csv",
+        markdown="results/overview.md",
+        page="results/overview.html",
+        png="results/overview.png",
+        svg="results/overview.svg",
+    log:
+        "logs/render_overview.log",
+    benchmark:
+        "logs/render_overview.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda w, attempt: attempt * 1000,
+        runtime=lambda w, attempt: attempt * estimates.START_MINUTES,
+    params:
+        flags=[flag for name in CONFIG.run for flag in EXPERIMENTS[name].overview_flags()],
+        figures=["--dpi", str(EXPERIMENTS[CONFIG.run[0]].choices.figures.dpi)],
+        style=file_digest("workflow/scripts/figures.mplstyle"),
+        code=EXPERIMENTS[CONFIG.run[0]].report_code("render_overview"),
+    shell:
+        "python workflow/scripts/render_overview.py"
+        " --published {input.published:q}"
+        " --style {input.style:q}"
+        " --csv {output.csv:q}"
+        " --markdown {output.markdown:q}"
+        " --page {output.page:q}"
+        " --figure {output.png:q}"
+        " --figure-svg {output.svg:q}"
+        " {params.flags:q}"
+        " {params.figures:q}"
+        " 2>&1 | tee -i {log:q}"

@@ -45,7 +45,7 @@ REPORTS = (
 RESERVED = (
     "all", "data", "prepare_data", "train_teacher", "import_teacher", "tabulate_targets",
     "train_student", "evaluate", "extract_attention", "measure_attention", "compare_methods",
-    "render_table", "render_figures", "render_claims",
+    "render_table", "render_figures", "render_overview", "overview", "render_claims",
 )  # fmt: skip
 
 
@@ -651,6 +651,17 @@ class Experiment:
     def figure_flags(self) -> list[str]:
         """Return the flags of drawing figures."""
         return self.run_flags("attention.npz") + flags(self.choices.figures.plain())
+
+    def compared_files(self) -> list[str]:
+        """List the tables that experiments are compared by."""
+        names = ("table.csv", "comparison.csv", "provenance.json")
+        return [f"results/{self.name}/{name}" for name in names]
+
+    def overview_flags(self) -> list[str]:
+        """Return the experiment's part of the flags of comparing experiments."""
+        choices = self.choices
+        names = (self.name, choices.data, choices.comparison.metric, f"results/{self.name}")
+        return ["--experiment", *names]
 
     # --- Code --------------------------------------------------------------------------------
 

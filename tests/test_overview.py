@@ -1,0 +1,101 @@
+"""One table across experiments: what it takes over, what it adds, what it refuses."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import compare_methods
+import render_overview
+import render_table
+from made import mistake
+from made_up import write_runs
+
+STYLE = "workflow/scripts/figures.mplstyle"
+PUBLISHED = "data,teacher,student,method,value,epoch,source\n"
+THEIRS = "digits,WRN-16-1,WRN-10-1,kd,74.92,last,A paper\ndigits,WRN-16-1,WRN-10-1,at,70,best,B\n"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the results of an experiment: its table and its comparison, of made-up runs."""
+    folder = tmp_path_factory.mktemp("overview")
+    models = ("teacher", "baseline", "kd", "at")
+    names = {"csv": "table.csv", "markdown": "table.md", "page": "table.html"}
+    names |= {"summary": "summary.json", "provenance": "provenance.json"}
+    files = [word for flag, name in names.items() for word in (f"--{flag}", str(folder / name))]
+    render_table.main([*write_runs(folder, models, ""), *files])
+    runs = write_runs(folder / "again", models, "predictions.npz")
+    outputs = ("comparison.csv", "seeds.csv", "fidelity.csv", "a.md", "a.html", "a.png", "a.svg")
+    flags = ("comparison", "seeds", "fidelity", "markdown", "page", "figure", "figure-svg")
+    files = [
+        word
+        for flag, name in zip(flags, outputs, strict=True)
+        for word in (f"--{flag}", str(folder / name))
+    ]
+    pairs = ["--pair", "kd", "baseline", "--pair", "at", "baseline", "--resamples", "100"]
+    compare_methods.main([*runs, *pairs, *files, "--style", STYLE])
+    return folder
+
+
+def flags(folder: Path, *experiments: str, published: str = PUBLISHED + THEIRS) -> list[str]:
+    """Return flags of the script, with outputs in a folder."""
+    table = folder / "published.csv"
+    table.write_text(published)
+    names = {"csv": "o.csv", "markdown": "o.md", "page": "o.html", "figure": "o.png"}
+    names |= {"figure-svg": "o.svg"}
+    files = [word for flag, name in names.items() for word in (f"--{flag}", str(folder / name))]
+    return [*experiments, "--published", str(table), "--style", STYLE, *files]
+
+
+def experiment(results: Path, name: str = "digits", metric: str = "top1_accuracy") -> list[str]:
+    """Return the flag of an experiment."""
+    return ["--experiment", name, "digits", metric, str(results)]
+
+
+def test_a_row_of_each_method_of_each_experiment(finished: Path, tmp_path: Path) -> None:
+    """Means, differences and intervals are those of the experiments' own tables."""
+    both = [*experiment(finished), *experiment(finished, "again")]
+    render_overview.main(flags(tmp_path, *both))
+    table = pd.read_csv(tmp_path / "o.csv")
+    assert [*zip(table["experiment"], table["method"], strict=True)] == [
+        (name, method) for name in ("digits", "again") for method in ("baseline", "kd", "at")
+    ]
+    own = pd.read_csv(finished / "table.csv").set_index("quantity")
+    compared = pd.read_csv(finished / "comparison.csv").set_index(["method", "contrast"])
+    for row in table.to_dict("records"):
+        assert row["mean"] == own.loc["Test accuracy", f"{row['method']}_mean"]
+        gain = own.loc["Best minus last", f"{row['method']}_mean"]
+        assert row["best"] == pytest.approx(row["mean"] + gain)
+        if row["method"] != "baseline":
+            theirs = compared.loc[row["method"], "difference"]
+            for name in ("difference", "low", "high", "verdict"):
+                assert row[name] == theirs[name]
+
+
+def test_text_says_what_was_published_and_how_it_was_chosen(finished: Path, tmp_path: Path) -> None:
+    """Published figures stand beside those of the same data, pair and method, with their epoch."""
+    render_overview.main(flags(tmp_path, *experiment(finished)))
+    text = (tmp_path / "o.md").read_text()
+    beside = text.partition("## Beside what others published")[2]
+    assert "; 74.92 (last, 1) |" in beside
+    assert "; 70.00 (best, 2) |" in beside
+    assert "1. A paper\n2. B\n" in beside
+    assert text.count("Made up: WRN-16-1 → WRN-10-1") == 4
+    assert "data:image/png" in (tmp_path / "o.html").read_text()
+    assert "## Beside" not in (
+        render_overview.main(flags(tmp_path, *experiment(finished), published=PUBLISHED))
+        or (tmp_path / "o.md").read_text()
+    )
+
+
+def test_unlike_metrics_and_missing_tables_are_refused(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Experiments compared by different metrics, or without tables, give one line and no file."""
+    unlike = [*experiment(finished), *experiment(finished, "again", "cross_entropy")]
+    said = mistake(capsys, render_overview.main, flags(tmp_path, *unlike))
+    assert "found metrics cross_entropy, top1_accuracy; allowed: one for all" in said
+    said = mistake(capsys, render_overview.main, flags(tmp_path, *experiment(tmp_path)))
+    assert "table.csv" in said
+    assert not [*tmp_path.glob("o.*")]

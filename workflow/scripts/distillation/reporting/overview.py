@@ -1,0 +1,227 @@
+"""One table across experiments: a row for each pair of networks, a column for each method."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from distillation.reporting.quantities import BEST_MINUS_LAST
+from distillation.reporting.results import PALETTE, label
+from distillation.reporting.tables import table_lines
+from distillation.reporting.trained import check_has, read_json, read_table
+
+# What is read of the files of an experiment, and of figures that others published.
+COMPARED = ("method", "reference", "contrast", "difference", "low", "high", "verdict",
+            "smallest_difference")  # fmt: skip
+PAIR = ("data", "teacher", "student", "method")
+PUBLISHED = (*PAIR, "value", "epoch", "source")
+NOTHING = {"value": math.nan, "epoch": "", "source": ""}
+ENDS = ("mean", "std", "n")
+NUMBERS = ("difference", "low", "high", "smallest_difference")
+# What is shown of a difference; any other verdict of comparison.csv is that nothing is.
+SHOWN = ("above", "below", "equivalent")
+# Of the figure, in inches: its width, a row, and what stands around the rows.
+WIDTH, ROW, AROUND = 8, 0.32, 1.6
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method of an experiment; NaN and "" are what it doesn't have.
+
+    Means are over seeds, in the unit of the metric; `best` is the mean of each seed's best test
+    epoch, which isn't used. The difference is to the baseline.
+    """
+
+    experiment: str
+    title: str
+    teacher: str
+    student: str
+    method: str
+    label: str
+    seeds: int
+    epochs: int
+    mean: float
+    deviation: float
+    best: float
+    difference: float
+    low: float
+    high: float
+    smallest_difference: float
+    verdict: str
+    published: float
+    published_epoch: str
+    source: str
+
+    @property
+    def pair(self) -> str:
+        """What stands at the beginning of its row."""
+        return f"{self.title}: {self.teacher} → {self.student}" if self.teacher else self.title
+
+
+def read_cells(
+    name: str, data: str, folder: Path, metric: str, published: pd.DataFrame
+) -> list[Cell]:
+    """Read the methods of a finished experiment from its tables.
+
+    Args:
+        name: of the experiment.
+        data: name of its data set, as `published` has it.
+        folder: its results.
+        metric: label of the metric, a row of table.csv.
+        published: figures of others, with the columns PUBLISHED.
+
+    Raises:
+        FileNotFoundError: a table isn't there.
+        ValueError: a table lacks a column, or the metric.
+    """
+    table = read_table(folder / "table.csv").set_index("quantity")
+    check_has(f"{folder / 'table.csv'}:", table.T, (metric,))
+    compared = read_table(folder / "comparison.csv")
+    check_has(f"{folder / 'comparison.csv'}:", compared, COMPARED)
+    compared = compared.query("reference == 'baseline' and contrast == 'difference'")
+    findings = {row["method"]: row for row in compared.to_dict("records")}
+    content = read_json(folder / "provenance.json")
+    about = content["table"]["arguments"]
+    runs: dict[str, dict[str, Any]] = {each["model"]: each for each in content["runs"]}
+    titles = {model: each["training"]["network_title"] for model, each in runs.items()}
+    taught = (titles[model] for model, each in runs.items() if each["role"] == "teacher")
+    teacher = next(taught, "")
+    theirs = {tuple(row[key] for key in PAIR): row for row in published.to_dict("records")}
+    cells = []
+    for model, one in runs.items():
+        if one["role"] == "teacher":
+            continue
+        mean, deviation, seeds = (table.loc[metric, f"{model}_{end}"] for end in ENDS)
+        found = findings.get(model, {})
+        numbers = {name: found.get(name, math.nan) for name in NUMBERS}
+        value = theirs.get((data, teacher, titles[model], model), NOTHING)
+        cell = Cell(
+            experiment=name, title=about["title"], teacher=teacher, student=titles[model],
+            method=model, label=label(model, about["labels"]), seeds=int(seeds),
+            epochs=one["training"]["arguments"]["epochs"], mean=mean, deviation=deviation,
+            best=mean + table[f"{model}_mean"].get(BEST_MINUS_LAST, math.nan),
+            verdict=found.get("verdict", ""), **numbers,
+            published=value["value"], published_epoch=value["epoch"], source=value["source"],
+        )  # fmt: skip
+        cells.append(cell)
+    return cells
+
+
+def tabulate(cells: list[Cell]) -> pd.DataFrame:
+    """Return a row for each method of each experiment."""
+    return pd.DataFrame(cells, columns=[field.name for field in fields(Cell)])
+
+
+def number(value: float, decimals: int = 2, sign: str = "") -> str:
+    """Write a number, or a dash where there is none."""
+    return "-" if math.isnan(value) else f"{value:{sign}.{decimals}f}"
+
+
+def grid(cells: list[Cell], write: Callable[[Cell], str]) -> list[str]:
+    """Write one table: a row for each experiment, a column for each method."""
+    rows: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        rows.setdefault(cell.pair, {})[cell.label] = write(cell)
+    labels = [*dict.fromkeys(cell.label for cell in cells)]
+    lines = [[pair, *(row.get(name, "-") for name in labels)] for pair, row in rows.items()]
+    return [*table_lines(["", *labels], lines), ""]
+
+
+def last_epoch(cell: Cell) -> str:
+    """Write mean ± deviation at the last epoch, and over how many seeds."""
+    spread = "" if math.isnan(cell.deviation) else f" ± {number(cell.deviation)}"
+    return f"{number(cell.mean)}{spread} (n = {cell.seeds})"
+
+
+def best_epoch(cell: Cell) -> str:
+    """Write what the best test epoch would have said, and by how much that is more."""
+    if math.isnan(cell.best):
+        return "-"
+    return f"{number(cell.best)} ({number(cell.best - cell.mean, sign='+')})"
+
+
+def to_baseline(cell: Cell) -> str:
+    """Write the difference to the baseline with its interval and what is shown of it."""
+    if math.isnan(cell.difference):
+        return "-"
+    said = cell.verdict if cell.verdict in SHOWN else "can't be said"
+    if math.isnan(cell.low):
+        return f"{number(cell.difference, sign='+')}: {said}"
+    ends = f"{number(cell.low, sign='+')} to {number(cell.high, sign='+')}"
+    return f"{number(cell.difference, sign='+')} ({ends}): {said}"
+
+
+def beside_published(cell: Cell, sources: list[str]) -> str:
+    """Write ours and theirs, with the source's number and how theirs was chosen."""
+    if math.isnan(cell.published):
+        return "-"
+    source = sources.index(cell.source) + 1
+    return f"{number(cell.mean)}; {number(cell.published)} ({cell.published_epoch}, {source})"
+
+
+def format_overview(cells: list[Cell], metric: str, unit: str) -> str:
+    """Write the tables as Markdown."""
+    margins = tabulate(cells)["smallest_difference"].dropna().unique()
+    interest = " or ".join(f"{margin:g}" for margin in margins)
+    lines = ["# Across experiments", "", f"{metric}, {unit}, at the last epoch: mean ± standard"]
+    lines[-1] += " deviation over n seeds."
+    lines += ["", *grid(cells, last_epoch), "## Differences to the baseline", ""]
+    lines += [
+        "With the interval over seeds and test images that comparison.md of each experiment "
+        f"explains. Above and below mean by more than {interest or 'what is of interest'}, "
+        "equivalent means nearer than that; each experiment's questions are corrected for their "
+        "number, and what isn't shown isn't refuted by that. Where one teacher taught, it is said "
+        "of that teacher.",
+        "", *grid(cells, to_baseline),
+    ]  # fmt: skip
+    lines += ["## What the best test epoch would have said", ""]
+    lines += [
+        "Chosen by the test images themselves, so not a result; in brackets by how much it is "
+        "above the last epoch.",
+        "", *grid(cells, best_epoch),
+    ]  # fmt: skip
+    sources = [*dict.fromkeys(cell.source for cell in cells if cell.source)]
+    if sources:
+        lines += ["## Beside what others published", ""]
+        lines += ["Ours; theirs, with the epoch that they report and the source.", ""]
+        lines += grid(cells, lambda cell: beside_published(cell, sources))
+        lines += [f"{place}. {source}" for place, source in enumerate(sources, 1)] + [""]
+    return "\n".join(lines)
+
+
+def draw_forest(cells: list[Cell], metric: str, unit: str) -> Figure:
+    """Draw all differences to the baseline with their intervals, grouped by experiment."""
+    drawn = [cell for cell in cells if not math.isnan(cell.difference)]
+    colours = {
+        name: PALETTE[place % len(PALETTE)]
+        for place, name in enumerate(dict.fromkeys(cell.label for cell in cells))
+    }
+    rows: list[Cell | str] = []
+    for cell in drawn:
+        if cell.pair not in rows:
+            rows.append(cell.pair)
+        rows.append(cell)
+    figure, axes = plt.subplots(figsize=(WIDTH, AROUND + ROW * max(1, len(rows))))
+    for place, cell in enumerate(rows):
+        if isinstance(cell, str):
+            continue
+        colour, least = colours[cell.label], cell.smallest_difference
+        axes.fill_betweenx([place - 0.5, place + 0.5], -least, least, color="0.92", linewidth=0)
+        axes.plot((cell.low, cell.high), (place, place), color=colour, linewidth=2.4)
+        axes.plot(cell.difference, place, "o", color=colour, markersize=7)
+    axes.axvline(0, color="0.3", linewidth=1)
+    axes.set_yticks(range(len(rows)), [row if isinstance(row, str) else row.label for row in rows])
+    for text, row in zip(axes.get_yticklabels(), rows, strict=True):
+        text.set_fontweight("bold" if isinstance(row, str) else "normal")
+    axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    step = "points" if unit == "%" else unit
+    axes.set_xlabel(f"difference to the baseline in {metric[0].lower() + metric[1:]}, {step}")
+    axes.set_title("Mean and 95 % interval over seeds and images; grey: of no interest")
+    return figure
