@@ -1,7 +1,6 @@
 """Checkpoints: written and read whole, and never trusted."""
 
 import contextlib
-import io
 import pickle
 import re
 from collections.abc import Callable
@@ -9,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -110,23 +108,18 @@ def test_missing_checkpoint_is_named(tmp_path, digits):
         load_checkpoint(tmp_path / "none.pt", digits, CPU)
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_planted_pickle_is_not_run(checkpoint, digits, planted, marker, zipped):
-    """A checkpoint that holds more than plain data is refused, and nothing in it runs."""
-    content = torch.load(checkpoint, weights_only=True) | {"provenance": planted}
-    torch.save(content, checkpoint, _use_new_zipfile_serialization=zipped)
+@pytest.mark.parametrize("form", ["zip", "old", *range(pickle.HIGHEST_PROTOCOL + 1)])
+def test_planted_pickle_is_not_run(checkpoint, digits, planted, marker, form):
+    """A checkpoint that holds more than plain data, or a bare pickle, is refused and never run."""
+    if isinstance(form, int):
+        checkpoint.write_bytes(pickle.dumps(planted, form))
+    else:
+        content = torch.load(checkpoint, weights_only=True) | {"provenance": planted}
+        torch.save(content, checkpoint, _use_new_zipfile_serialization=form == "zip")
     said = refusal(checkpoint, digits)
     assert "not a checkpoint" in said
     # torch's own message advises to load it all the same.
     assert "weights_only" not in said
-    assert not marker.exists()
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_planted_bare_pickle_is_not_run(checkpoint, digits, planted, marker, protocol):
-    """A pickle named .pt is refused, and nothing in it runs."""
-    checkpoint.write_bytes(pickle.dumps(planted, protocol))
-    assert "not a checkpoint" in refusal(checkpoint, digits)
     assert not marker.exists()
 
 
@@ -145,16 +138,7 @@ def test_damaged_checkpoints_do_not_crash_the_reader(checkpoint, digits):
             load_checkpoint(checkpoint, digits, CPU)
 
 
-def npz_bytes() -> bytes:
-    """Return a NumPy archive."""
-    buffer = io.BytesIO()
-    np.savez(buffer, images=np.zeros(3))
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    "content", [b"hello world\n", b"\x89PNG\r\n\x1a\n", npz_bytes()], ids=["text", "png", "npz"]
-)
+@pytest.mark.parametrize("content", [b"hello world\n", b"\x89PNG\r\n\x1a\n"])
 def test_other_files_are_refused(checkpoint, digits, content):
     """A file of another kind is refused."""
     checkpoint.write_bytes(content)
@@ -170,35 +154,30 @@ def test_other_content_is_refused(checkpoint, digits, content):
     assert "not a checkpoint of this project" in refusal(checkpoint, digits)
 
 
-@pytest.mark.parametrize(
-    "key", ["format", "network", "channels", "state", "mean", "std", "class_names", "provenance"]
-)
-def test_missing_keys_are_refused(checkpoint, digits, key):
+def test_missing_keys_are_refused(checkpoint, digits):
     """A checkpoint that lacks one of its parts is refused."""
-    rewrite(checkpoint, lambda content: content.pop(key))
-    refusal(checkpoint, digits)
+    whole = torch.load(checkpoint, weights_only=True)
+    # The title follows from the network.
+    for key in whole.keys() - {"title"}:
+        torch.save({name: whole[name] for name in whole if name != key}, checkpoint)
+        assert "lacks " + key in refusal(checkpoint, digits) or key == "format"
 
 
 @pytest.mark.parametrize(
     ("key", "value", "fragment"),
     [
-        ("mean", "text", "mean is 'text'; allowed: a list of 1 finite number(s)"),
-        ("mean", [float("nan")], "mean is [nan]"),
-        ("mean", [10**400], "mean is [1000"),
-        ("std", [0.0], "above 0"),
-        ("std", [float("inf")], "std is [inf]"),
-        ("std", [1.0, 2.0], "std is [1.0, 2.0]"),
-        ("channels", 1.0, "channels is 1.0"),
-        ("class_names", "0123456789", "class_names is '0123456789'"),
-        ("class_names", ["one"], "2 or more"),
-        ("provenance", [], "provenance is []"),
+        ("mean", [10**400], "content.mean.0: found 1000"),
+        ("std", [0.0], "content.std.0: found 0; allowed: a list, each a number above 0"),
+        ("std", [float("nan")], "content.std.0: found nan"),
+        ("std", [1.0, 2.0], "found 1 in mean and 2 in std; allowed: 1, one for each channel"),
+        ("channels", True, "content.channels: found true; allowed: a whole number from 1"),
+        ("class_names", ["one"], "content.class_names: found ['one']; allowed: a list, each a"),
         ("provenance", {"seed": torch.zeros(1)}, "JSON"),
-        ("state", [], "no map of names to tensors"),
+        ("state", {"stem.weight": 1}, "no map of names to tensors"),
         ("network", {"wrm": {}}, "unknown key 'wrm'"),
         ("network", {"wrn": {"depth": 11, "width": 1}}, "network.wrn.depth: found 11"),
         ("network", {"wrn": {"depth": 10, "width": 1, "dropout": 1}}, "unknown key 'dropout'"),
-        ("network", {"wrn": 3}, "network.wrn: found 3; allowed: a map"),
-        ("network", {}, "names 0 families"),
+        ("network", {}, "network: found none; allowed: one of"),
     ],
 )
 def test_description_is_checked(checkpoint, digits, key, value, fragment):
@@ -213,7 +192,6 @@ def test_description_is_checked(checkpoint, digits, key, value, fragment):
         ({"wrn": {"depth": 10, "width": 2}}, "(32, 16, 3, 3)"),
         ({"wrn": {"depth": 16, "width": 1}}, "the file lacks groups.0.1.norm1.weight"),
         ({"resnet": {"depth": 8}}, "the file lacks"),
-        ({"wrn": {"depth": 10, "width": 5000}}, "far larger"),
         ({"wrn": {"depth": 10, "width": 10**6}}, "far larger"),
         ({"wrn": {"depth": 10, "width": 10**30}}, "can't be built"),
         ({"wrn": {"depth": 6 * 10**9 + 4, "width": 1}}, "far larger"),

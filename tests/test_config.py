@@ -59,10 +59,6 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "defaults: {student: {network: {wrn: null, vgg: {depth: 8}}}}",
         ["student.network", "'vgg'", "resnet, wrn"],
     ),
-    "misspelt setting of a network": (
-        "experiments: {digits: {student: {network: {wrn: {depth: 10, witdh: 1}}}}}",
-        [f"{DIGITS}.student.network.wrn: ", "'witdh'", "did you mean width?"],
-    ),
     "two networks": (
         "experiments: {digits: {student: {network: {resnet: {depth: 8}}}}}",
         [f"{DIGITS}.student.network: ", "resnet and wrn", "one of", "{wrn: null}"],
@@ -70,10 +66,6 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "depth between networks": (
         "experiments: {digits: {student: {network: {wrn: {depth: 12}}}}}",
         [f"{DIGITS}.student.network.wrn.depth: ", "12", "6 n + 4"],
-    ),
-    "unknown metric": (
-        "defaults: {evaluation: {metrics: {top_1: {}}}}",
-        ["evaluation.metrics", "'top_1'", "top1_accuracy"],
     ),
     "missing key": (
         "experiments: {mine: {title: Mine}}",
@@ -83,36 +75,11 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "data: {mine: {format: image_folder, source: x, image_size: 32, channels: 3}}",
         ["data.mine: ", "lacks fit", "crop, pad"],
     ),
-    "number read as text": (
-        "defaults: {training: {learning_rate: 1e-3}}",
-        ["training.learning_rate: ", "'1e-3'", "1.0e-3", "a number above 0"],
-    ),
-    "fraction for a whole number": (
-        "defaults: {training: {epochs: 1.5}}",
-        ["training.epochs: ", "1.5", "a whole number from 0"],
-    ),
-    "text for a switch": (
-        "defaults: {training: {flip: 'no'}}",
-        ["training.flip: ", "'no'", "true or false"],
-    ),
     "number for a list": ("defaults: {seeds: 3}", ["defaults.seeds: ", "3", "a list"]),
     "number for a map": ("experiments: {digits: 3}", [f"{DIGITS}: ", "3", "a map"]),
     "nothing for a map": ("defaults: {training: }", ["training", "null", "a map"]),
-    "number above its range": (
-        "defaults: {figures: {dpi: 1200}}",
-        ["defaults.figures.dpi: ", "1200", "from 50 to 600"],
-    ),
-    "number that is none": (
-        "defaults: {training: {learning_rate: .nan}}",
-        ["training.learning_rate: ", "nan", "a number above 0"],
-    ),
-    "number that isn't finite": (
-        "defaults: {methods: {at: {at: {weight: .inf}}}}",
-        ["methods.at.at.weight: ", "inf", "a number from 0"],
-    ),
-    "negative seed": ("defaults: {seeds: [0, -1]}", ["defaults.seeds: ", "-1", "from 0"]),
+    "negative seed": ("defaults: {seeds: [0, -1]}", ["defaults.seeds.1: ", "-1", "from 0"]),
     "seed given twice": ("defaults: {seeds: [1, 1]}", ["defaults.seeds: ", "1 twice"]),
-    "no seed": ("defaults: {seeds: []}", ["defaults.seeds: ", "[]", "a list"]),
     "word that is no choice": (
         "defaults: {training: {schedule: steps}}",
         ["training.schedule: ", "'steps'", "step, one_cycle, cosine"],
@@ -133,9 +100,9 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "experiments: {evaluate: {title: Mine, data: digits}}",
         ["experiments.evaluate: ", "a rule"],
     ),
-    "key of a term that is left out": (
-        "experiments: {digits: {methods: {kd: {training: {epoch: 3}}}}}",
-        ["training", "'epoch'", "did you mean epochs?"],
+    "misspelt key of a method's training": (
+        "defaults: {methods: {at_kd: {training: {epoch: 3}}}}",
+        ["defaults.methods.at_kd.training: ", "'epoch'", "did you mean epochs?"],
     ),
     "attention from a table": (
         "defaults: {methods: {at_kd: {targets: table}}}",
@@ -168,6 +135,10 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "teacher that is nowhere": (
         "experiments: {cifar10: {teacher: {from: mnist}}}",
         ["from: ", "'mnist'", "digits, cifar10"],
+    ),
+    "network of a brought teacher": (
+        "experiments: {digits: {teacher: {checkpoint: t.pt, network: {wrn: {depth: 11}}}}}",
+        [f"{DIGITS}.teacher.network.wrn.depth: ", "11", "6 n + 4"],
     ),
     "unknown experiment to run": ("run: [mnist]", ["run: ", "'mnist'", "digits, cifar10"]),
     "unknown data set": (

@@ -185,6 +185,6 @@ def test_enlarging_keeps_the_full_scale(size: int) -> None:
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
-    """A digit must fit on its canvas, a piece into a digit, and digits are held out by fraction and seed."""
+    """A digit must fit on its canvas, a piece into a digit; two keys hold digits out."""
     with pytest.raises(SettingsError, match=message):
         checked(Settings, PLAIN | changes, "digits")

@@ -14,7 +14,7 @@ import yaml
 from snakemake.utils import update_config
 
 from distillation.data.dataset import Dataset
-from distillation.settings.config import OF_METHODS
+from distillation.settings.config import Method
 from shell import ENVIRONMENT, ROOT, shell_commands
 
 # The Python blocks of each page, in order, by the files that they are.
@@ -131,7 +131,7 @@ def test_settings_are_told(extended: Path) -> None:
     assert "| `smoothing` | a number from 0 to 1 | `0` | " in text
     assert "| `centred` | true or false | `false` | take each" in text
     assert "| `teacher.from` | a text or null | `null` | " in text
-    for key in OF_METHODS:
+    for key in Method.model_fields:
         assert f"\n| `{key}` | " in text
 
 

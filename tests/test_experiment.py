@@ -123,7 +123,7 @@ def test_teacher_of_another_experiment(load: Load) -> None:
         f"experiments: {{{SWEEP}, seeds: [1], methods: {{kd: {{targets: online}}}}}}}}", "sweep"
     )
     taken = "results/tiny/teacher/seed_0/checkpoint.pt"
-    assert experiment.teacher_file("kd", 1) == experiment.checkpoint("teacher", 0) == taken
+    assert experiment.teacher_file("kd", 1) == experiment.trained_file("teacher", 0) == taken
     assert "results/sweep/teacher/seed_0/metrics.json" in experiment.artifacts()
     assert "results/sweep/teacher/seed_0/checkpoint.pt" not in experiment.artifacts()
 

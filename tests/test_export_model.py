@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
 
 import export_model
 from distillation.data.dataset import Dataset, Split, normalise
@@ -148,46 +148,39 @@ def test_folder_of_other_files_is_left(checkpoint: Path, tmp_path: Path) -> None
     assert content(tmp_path) == {"checkpoint.pt"}
 
 
-def spoil_json(folder: Path) -> None:
-    """Cut the description."""
-    (folder / "network.json").write_text("{")
+def rewrite(file: Path, change: Callable[[bytes], bytes]) -> None:
+    """Change the content of a file."""
+    file.write_bytes(change(file.read_bytes()))
 
 
-def spoil_channels(folder: Path) -> None:
-    """Say another number of channels."""
-    text = (folder / "network.json").read_text()
-    (folder / "network.json").write_text(text.replace('"channels": 1', '"channels": 2'))
-
-
-def spoil_weights(folder: Path) -> None:
-    """Cut the weights."""
-    whole = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(whole[:-10])
-
-
-def spoil_tensors(folder: Path) -> None:
+def without_stem(weights: bytes) -> bytes:
     """Leave a tensor out."""
-    state = load_file(folder / "model.safetensors")
+    state = safetensors.torch.load(weights)
     del state["stem.weight"]
-    save_file(state, folder / "model.safetensors")
+    return safetensors.torch.save(state)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "fragment"),
+    ("name", "change", "fragment"),
     [
-        (spoil_json, "not readable as JSON"),
-        (spoil_channels, "a list of 2 finite number"),
-        (spoil_weights, "damaged"),
-        (spoil_tensors, r"lacks stem\.weight"),
+        ("network.json", lambda _: b"{", "not readable as JSON"),
+        ("network.json", lambda _: b"[]", "found no map"),
+        (
+            "network.json",
+            lambda text: text.replace(b'"channels": 1', b'"channels": 2'),
+            "found 1 in mean and 1 in std; allowed: 2",
+        ),
+        ("model.safetensors", lambda weights: weights[:-10], "damaged"),
+        ("model.safetensors", without_stem, r"lacks stem\.weight"),
     ],
 )
 def test_damaged_folders_are_refused(
-    checkpoint: Path, tmp_path: Path, spoil: Callable[[Path], None], fragment: str
+    checkpoint: Path, tmp_path: Path, name: str, change: Callable[[bytes], bytes], fragment: str
 ) -> None:
     """A folder whose parts are damaged or don't fit is refused by what is wrong."""
     folder = tmp_path / "folder"
     export_model.main(to_folder(checkpoint, folder))
-    spoil(folder)
+    rewrite(folder / name, change)
     with pytest.raises(ValueError, match=fragment):
         read_folder(folder)
 
@@ -220,30 +213,20 @@ def test_program_runs_without_the_project(
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
 
 
-def spoil_weight(model: Network) -> None:
-    """Change one of the classifier's biases a little."""
-    model.get_parameter("classifier.bias").data[3] += 0.01
-
-
-def spoil_statistics(model: Network) -> None:
-    """Change what the last batch norm divides by."""
-    model.get_buffer("norm.running_var").mul_(1.01)
-
-
-def spoil_mode(model: Network) -> None:
-    """Let batch norm take the statistics of each batch."""
-    model.train()
-
-
-def spoil_number(model: Network) -> None:
-    """Make a weight that isn't a number."""
-    model.get_parameter("classifier.weight").data[0, 0] = torch.nan
-
-
-@pytest.mark.parametrize("spoil", [spoil_weight, spoil_statistics, spoil_mode, spoil_number])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda model: model.get_parameter("classifier.bias").data[3].add_(0.01),
+        lambda model: model.get_buffer("norm.running_var").mul_(1.01),
+        # Batch norm takes the statistics of each batch.
+        lambda model: model.train(),
+        lambda model: model.get_parameter("classifier.weight").data[0].fill_(torch.nan),
+    ],
+    ids=["weight", "statistics", "mode", "number"],
+)
 def test_program_that_disagrees_is_not_written(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    spoil: Callable[[Network], None],
+    spoil: Callable[[Network], object],
 ) -> None:  # fmt: skip
     """A program of other weights, statistics or mode is an error, and leaves what was there."""
     program = tmp_path / "program.pt2"

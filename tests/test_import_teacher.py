@@ -102,65 +102,53 @@ def test_teacher_is_what_was_brought(
     assert header[:4] == ["epoch", "learning_rate", "loss", "cross_entropy"]
 
 
-def other_names(folder: Path, digits: Dataset) -> None:
-    """Prepare data of as many classes with other names."""
-    write_data(folder / "data.npz", digits, [f"digit {name}" for name in digits.class_names])
+def write_other_data(folder: Path, digits: Dataset, how: str) -> None:
+    """Prepare data of other class names, of a class more, or in colour."""
+    names = [*digits.class_names, "10"] if how == "number" else digits.class_names
+    names = [f"digit {name}" for name in names] if how == "names" else names
+    write_data(folder / "data.npz", digits, names, 3 if how == "channels" else 1)
 
 
-def other_number(folder: Path, digits: Dataset) -> None:
-    """Prepare data with a class more."""
-    write_data(folder / "data.npz", digits, [*digits.class_names, "10"])
-
-
-def other_channels(folder: Path, digits: Dataset) -> None:
-    """Prepare colour images."""
-    write_data(folder / "data.npz", digits, digits.class_names, 3)
-
-
-def other_description(folder: Path, digits: Dataset) -> None:  # noqa: ARG001 as the others
-    """Change the mean in the exported description."""
-    file = folder / "exported" / "network.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"mean": [1.0]}))
-
-
-def fewer_tensors(folder: Path, digits: Dataset) -> None:  # noqa: ARG001 as the others
-    """Take a tensor from the state dict and add another."""
+def spoil(folder: Path, how: str) -> None:
+    """Change the exported description's mean, a tensor's name, or save something else."""
+    if how == "mean":
+        file = folder / "exported" / "network.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"mean": [1.0]}))
+        return
     state = torch.load(folder / "teacher.pt", weights_only=True)
-    state["head.weight"] = state.pop("classifier.weight")
-    torch.save(state, folder / "teacher.pt")
-
-
-def no_tensors(folder: Path, digits: Dataset) -> None:  # noqa: ARG001 as the others
-    """Save something else."""
-    torch.save({"state_dict": {}}, folder / "teacher.pt")
+    if how == "tensors":
+        state["head.weight"] = state.pop("classifier.weight")
+    torch.save(state if how == "tensors" else {"state_dict": {}}, folder / "teacher.pt")
 
 
 @pytest.mark.parametrize(
     ("bring", "change", "more", "fragments"),
     [
-        (as_checkpoint, other_names, [], ["(digit 0, digit 1, digit 2, ...)"]),
-        (as_checkpoint, other_number, [], ["10 classes", "has 11"]),
-        (as_folder, other_channels, [], ["exported: trained on 1 channels", "has 3"]),
-        (as_folder, other_description, [], ["another mean"]),
-        (as_state, other_number, FLAGS, ["classifier.weight (10, 64), not (11, 64)"]),
-        (as_state, other_channels, FLAGS, ["stem.weight (16, 1, 3, 3), not (16, 3, 3, 3)"]),
-        (as_state, fewer_tensors, FLAGS, ["lacks classifier.weight", "doesn't, head.weight"]),
-        (as_state, no_tensors, FLAGS, ["no map of names to tensors"]),
-        (as_state, None, [], ["--network"]),
-        (as_checkpoint, None, [*FLAGS[:2], "depth=16", "width=1"], ["WRN-10-1", "WRN-16-1"]),
-        (lambda *_: Path("none.pt"), None, [], ["none.pt: no such file or folder"]),
-        (lambda folder, _: folder, None, [], ["model.safetensors: no such file"]),
+        (as_checkpoint, "names", [], ["(digit 0, digit 1, digit 2, ...)"]),
+        (as_checkpoint, "number", [], ["10 classes", "has 11"]),
+        (as_folder, "channels", [], ["exported: trained on 1 channels", "has 3"]),
+        (as_folder, "mean", [], ["another mean"]),
+        (as_state, "number", FLAGS, ["classifier.weight (10, 64), not (11, 64)"]),
+        (as_state, "channels", FLAGS, ["stem.weight (16, 1, 3, 3), not (16, 3, 3, 3)"]),
+        (as_state, "tensors", FLAGS, ["lacks classifier.weight", "doesn't, head.weight"]),
+        (as_state, "nothing", FLAGS, ["no map of names to tensors"]),
+        (as_state, "", [], ["--network"]),
+        (as_checkpoint, "", [*FLAGS[:2], "depth=16", "width=1"], ["WRN-10-1", "WRN-16-1"]),
+        (lambda *_: Path("none.pt"), "", [], ["none.pt: no such file or folder"]),
+        (lambda folder, _: folder, "", [], ["model.safetensors: no such file"]),
     ],
 )
 def test_mistake(
     tmp_path: Path, data: Path, digits: Dataset, capsys: pytest.CaptureFixture[str],
-    bring: Callable[[Path, Dataset], Path], change: Callable[[Path, Dataset], None] | None,
+    bring: Callable[[Path, Dataset], Path], change: str,
     more: list[str], fragments: list[str],
 ) -> None:  # fmt: skip
     """A teacher that doesn't fit ends with 1 and one line that says why, and nothing is written."""
     source = bring(tmp_path, digits)
-    if change:
-        change(tmp_path, digits)
+    if change in ("names", "number", "channels"):
+        write_other_data(tmp_path, digits, change)
+    elif change:
+        spoil(tmp_path, change)
     assert data.exists()
     line = mistake(capsys, import_teacher.main, arguments(tmp_path, source, *more))
     for fragment in fragments:

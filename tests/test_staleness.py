@@ -83,18 +83,9 @@ def students(*names: str) -> str:
     return json.dumps({"experiments": {"tiny": {"students": names}}})
 
 
-def replace(file: str, before: str, after: str, first: bool = False) -> Callable[[Path], None]:
-    """Make the change that replaces a text that a file has once, or where it has it first."""
-
-    def change(tree: Path) -> None:
-        if not first:
-            edit(tree / file, before, after)
-            return
-        text = (tree / file).read_text()
-        assert before in text
-        (tree / file).write_text(text.replace(before, after, 1))
-
-    return change
+def replace(file: str, before: str, after: str) -> Callable[[Path], None]:
+    """Make the change that replaces a text that a file has once."""
+    return lambda tree: edit(tree / file, before, after)
 
 
 def rewrite(folder: Path, *changes: tuple[str, str]) -> None:
@@ -143,20 +134,12 @@ def reorder(tree: Path) -> None:
     file.write_text(text.replace("  evaluation:\n", f"  evaluation:\n    metrics: {metrics}"))
 
 
-def reformat(tree: Path) -> None:
-    """Lay out a module as Python's own writer does."""
-    file = tree / AT
-    text = ast.unparse(ast.parse(file.read_text()))
-    assert text != file.read_text()
-    file.write_text(text)
-
-
 def reword(tree: Path) -> None:
-    """Say all docstrings of a module in other words."""
+    """Say all docstrings of a module otherwise, lay it out as Python does, and add a comment."""
     file = tree / AT
     text, count = re.subn(r'^( *)"""[A-Z]\w+ ', r'\1"""Otherwise ', file.read_text(), flags=re.M)
     assert count > 2
-    file.write_text(text)
+    file.write_text(f"{ast.unparse(ast.parse(text))}\n# A remark.\n")
 
 
 def other_picture(tree: Path) -> None:
@@ -185,7 +168,6 @@ NEW_TEACHER = {
     for job in ALL
     if not (job.model == "baseline" and job.rule in ("train_student", "extract_attention"))
 }
-CHANGED_FORWARD = replace(AT, "def forward", "NEW = 1\n\n    def forward")
 
 EDITS = {
     # Numbers of the config.
@@ -280,10 +262,9 @@ EDITS = {
         ),
     ),
     "help text of a plug-in's setting": Edit(
-        # Reports show what a term declares; nothing is trained or measured.
-        REPORTS,
-        change=replace(AT, 'description="', 'description="that is, ', first=True),
+        NOTHING, change=replace(AT, 'description="factor', 'description="that is, factor')
     ),
+    "label of a term": Edit(REPORTS, change=replace(AT, '= "AT"', '= "A T"')),
     "wiring of a rule: threads, memory, runtime, log, benchmark, group": Edit(
         NOTHING,
         change=lambda tree: rewrite(
@@ -314,12 +295,11 @@ EDITS = {
         ],
     ),
     "touch of every file": Edit(NOTHING, change=touch_everything),
-    "a comment in a term": Edit(NOTHING, change=append(AT, "\n# A remark.\n")),
-    "docstrings of a term": Edit(NOTHING, change=reword),
-    "layout of a term": Edit(NOTHING, change=reformat),
+    "comments, docstrings and layout of a term": Edit(NOTHING, change=reword),
     # Code: the steps that use it, and what follows.
-    "code of at": Edit(AT_STUDENTS, change=CHANGED_FORWARD),
-    "code of at, with an old time": Edit(AT_STUDENTS, change=long_ago(AT, CHANGED_FORWARD)),
+    "code of at, with an old time": Edit(
+        AT_STUDENTS, change=long_ago(AT, replace(AT, "def forward", "NEW = 1\n\n    def forward"))
+    ),
     "code of kd": Edit(KD_STUDENTS, change=append(f"{LIBRARY}/terms/kd.py", "\nNEW = 1\n")),
     "code of resnet": Edit(
         ALL_PICTURES, change=append(f"{LIBRARY}/networks/resnet.py", "\nNEW = 1\n")

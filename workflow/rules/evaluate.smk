@@ -5,7 +5,7 @@ rule evaluate:
     """Measure a trained network on the test split."""
     input:
         data=lambda w: experiment(w).data_file,
-        checkpoint=lambda w: experiment(w).checkpoint(w.model, w.seed),
+        checkpoint=lambda w: experiment(w).trained_file(w.model, w.seed),
         teacher_predictions=lambda w: experiment(w).reference_file(w.model, w.seed),
     output:
         metrics="results/{experiment}/{model}/seed_{seed}/metrics.json",
@@ -25,7 +25,7 @@ rule evaluate:
         gpu=gpus,
     params:
         flags=lambda w: experiment(w).evaluation_flags(w.model, w.seed),
-        code=lambda w: experiment(w).evaluation_code(w.model),
+        code=lambda w: experiment(w).code("evaluate", [w.model], metrics=experiment(w).metrics),
     shell:
         "python workflow/scripts/evaluate.py"
         " --data {input.data:q}"
@@ -40,7 +40,7 @@ rule extract_attention:
     """Collapse the stages of a trained network into attention maps."""
     input:
         data=lambda w: experiment(w).data_file,
-        checkpoint=lambda w: experiment(w).checkpoint(w.model, w.seed),
+        checkpoint=lambda w: experiment(w).trained_file(w.model, w.seed),
     output:
         attention="results/{experiment}/{model}/seed_{seed}/attention.npz",
     log:
@@ -58,7 +58,7 @@ rule extract_attention:
         gpu=gpus,
     params:
         flags=lambda w: experiment(w).attention_flags(),
-        code=lambda w: experiment(w).code("extract_attention", experiment(w).families(w.model)),
+        code=lambda w: experiment(w).code("extract_attention", [w.model]),
     shell:
         "python workflow/scripts/extract_attention.py"
         " --data {input.data:q}"
@@ -89,7 +89,7 @@ rule measure_attention:
         gpu=gpus,
     params:
         flags=lambda w: experiment(w).measurement_flags(w.seed),
-        code=lambda w: experiment(w).measurement_code("measure_attention"),
+        code=lambda w: experiment(w).code("measure_attention", experiment(w).names),
     shell:
         "python workflow/scripts/measure_attention.py"
         " --data {input.data:q}"

@@ -58,7 +58,7 @@ rule import_teacher:
     params:
         flags=lambda w: experiment(w).import_flags(w.teacher),
         source=lambda w: experiment(w).import_source(w.teacher),
-        code=lambda w: experiment(w).code("import_teacher", experiment(w).families(w.teacher)),
+        code=lambda w: experiment(w).code("import_teacher", [w.teacher]),
     shell:
         "python workflow/scripts/import_teacher.py"
         " --data {input.data:q}"
@@ -72,7 +72,7 @@ rule tabulate_targets:
     """Write a teacher's logits for all views of the training images."""
     input:
         data=lambda w: experiment(w).data_file,
-        checkpoint=lambda w: experiment(w).checkpoint(w.teacher, w.seed),
+        checkpoint=lambda w: experiment(w).trained_file(w.teacher, w.seed),
     output:
         targets="results/{experiment}/{teacher}/seed_{seed}/targets.npz",
     log:
@@ -89,7 +89,7 @@ rule tabulate_targets:
         gpu=gpus,
     params:
         flags=lambda w: experiment(w).targets_flags(w.teacher, w.seed),
-        code=lambda w: experiment(w).code("tabulate_targets", experiment(w).families(w.teacher)),
+        code=lambda w: experiment(w).code("tabulate_targets", [w.teacher]),
     shell:
         "python workflow/scripts/tabulate_targets.py"
         " --data {input.data:q}"
@@ -163,7 +163,7 @@ for name, chosen in EXPERIMENTS.items():
                 gpu=int(chosen.on_gpu),
             params:
                 flags=lambda w, chosen=chosen: chosen.together_flags(w.seed),
-                code=chosen.together_code(),
+                code=chosen.training_code(*chosen.together),
                 time_limit=time_limit,
             shell:
                 "python workflow/scripts/train_students.py"

@@ -42,7 +42,7 @@ def prepare(name: str, settings: Settings, folder: Path, threads: int) -> dict[s
     """Read a source in its format and return all arrays of the archive."""
     arrays = plugins.load("formats", name).read(settings, folder, threads)
     held_out = settings.held_out if isinstance(settings, HoldOutSettings) else None
-    if held_out and not settings.splits_itself:
+    if isinstance(settings, HoldOutSettings) and held_out and not settings.splits_itself:
         arrays = hold_out(arrays, *held_out)
     mean, std = statistics(arrays["train_images"])
     return arrays | {"mean": mean, "std": std, "held_out": np.array(held_out is not None)}

@@ -88,50 +88,39 @@ def read_dataset(path: Path) -> Dataset:
 
 
 def check_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
-    """Check that types and shapes fit together.
+    """Raise ValueError, which names `path`, if types, shapes or ranges don't fit together."""
 
-    Raises:
-        ValueError: they don't; the message names `path`.
-    """
-    classes = len(arrays["class_names"])
-    shape = arrays["train_images"].shape[1:]
+    def expect(holds: bool, name: str, words: str) -> None:
+        array = arrays[name]
+        if not holds:
+            values = f" {array.tolist()}" * (array.size <= 4)
+            raise ValueError(
+                f"{path}: {name} is {array.dtype} {array.shape}{values}; expected {words}"
+            )
+
+    classes, shape = len(arrays["class_names"]), arrays["train_images"].shape[1:]
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2]:
-            raise ValueError(
-                f"{path}: {split}_images is {images.dtype} {images.shape}; "
-                f"expected uint8 (N, H, H, C)"
-            )
-        if images.shape[1:] != shape:
-            raise ValueError(
-                f"{path}: test_images are {images.shape[1:]}; expected {shape}, as train_images are"
-            )
-        if len(labels) != len(images) or not len(labels):
-            raise ValueError(f"{path}: {split} has {len(images)} images and {len(labels)} labels")
-        if labels.dtype.kind not in "iu" or labels.ndim != 1:
-            raise ValueError(
-                f"{path}: {split}_labels is {labels.dtype} {labels.shape}; "
-                f"expected whole numbers (N,)"
-            )
-        if labels.min() < 0 or labels.max() >= classes:
-            raise ValueError(f"{path}: {split}_labels go beyond the {classes} classes")
-    for name in ("mean", "std"):
-        array = arrays[name]
-        if array.dtype.kind != "f" or array.shape != shape[-1:]:
-            raise ValueError(
-                f"{path}: {name} is {array.dtype} {array.shape}; "
-                f"expected a number for each of {shape[-1]} channels"
-            )
-        if not np.isfinite(array).all() or (name == "std" and (array <= 0).any()):
-            raise ValueError(
-                f"{path}: {name} is {array.tolist()}; expected finite numbers"
-                f"{' above 0' * (name == 'std')}"
-            )
-    held_out = arrays.get("held_out", np.array(False))
-    if held_out.dtype != np.bool_ or held_out.shape:
-        raise ValueError(
-            f"{path}: held_out is {held_out.dtype} {held_out.shape}; expected one truth value"
+        square = images.ndim == 4 and images.shape[1] == images.shape[2]
+        expect(square and images.dtype == np.uint8, f"{split}_images", "uint8 (N, H, H, C)")
+        expect(
+            len(images) > 0 and images.shape[1:] == shape,
+            f"{split}_images",
+            f"one or more of {shape}",
         )
+        whole = labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
+        expect(whole, f"{split}_labels", f"whole numbers ({len(images)},), one for each image")
+        inside = labels.min() >= 0 and labels.max() < classes
+        expect(inside, f"{split}_labels", f"numbers from 0 to {classes - 1}, of the classes")
+    for name, least in (("mean", -np.inf), ("std", 0)):
+        array = arrays[name]
+        one_each = array.dtype.kind == "f" and array.shape == shape[-1:]
+        expect(one_each, name, f"a number for each of {shape[-1]} channels")
+        finite = np.isfinite(array).all() and (array > least).all()
+        expect(bool(finite), name, f"finite numbers{' above 0' * (name == 'std')}")
+    if "held_out" in arrays:
+        told = arrays["held_out"].dtype == np.bool_ and not arrays["held_out"].shape
+        expect(told, "held_out", "one truth value")
 
 
 def _labels(labels: np.ndarray) -> Tensor:

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from distillation.settings.base import LARGEST_SEED, Sizes
+from distillation.settings.base import Seed, Sizes
 from distillation.settings.data import HoldOutSettings
 
 # scikit-learn's handwritten digits.
@@ -44,7 +44,7 @@ class Settings(HoldOutSettings):
     train_placements: int = Field(ge=1, le=100, description="images per training digit")
     test_placements: int = Field(ge=1, le=100, description="images per test digit")
     test_fraction: float = Field(ge=0.05, le=0.95, description="of the 1,797 digits")
-    seed: int = Field(ge=0, le=LARGEST_SEED, description="of split and placements")
+    seed: Seed = Field(description="of split and placements")
 
     @model_validator(mode="after")
     def pieces_fit(self) -> Self:

@@ -13,9 +13,10 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Self
 
 import torch
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -25,19 +26,37 @@ from distillation.data.dataset import Dataset
 from distillation.networks import Network, build_network
 from distillation.record.files import EXPORTED, replacing
 from distillation.settings import plugins
-from distillation.settings.base import NetworkSettings
+from distillation.settings.base import NetworkSettings, Settings, checked
 
 FORMAT = "attention-transfer-pipeline checkpoint 2"
 # Written until networks had families: WRN's settings, with classes and channels, as `architecture`.
 FORMAT_1 = "attention-transfer-pipeline checkpoint 1"
-CONTENT = ("network", "channels", "state", "mean", "std", "class_names", "provenance")
-
 # Numbers that a network may have beyond those of its file, and how many a tensor counts for at
 # least: enough to name what differs, and nothing that takes a second to build.
 ROOM = 10_000_000
 LEAST = 10_000
-# Of a mean or standard deviation, in grey levels: far beyond any, and far below float32's end.
-LARGEST = 1e30
+# Of a mean or standard deviation, in grey levels: far beyond any.
+LARGEST = 1e6
+
+
+class Content(Settings):
+    """What a checkpoint holds, of whatever format."""
+
+    network: dict[str, Any] = Field(description="a family and its settings")
+    channels: int = Field(ge=1, description="of the images")
+    state: dict[str, Any] = Field(description="the weights by name")
+    mean: list[Annotated[float, Field(gt=-LARGEST, lt=LARGEST)]] = Field(description="by channel")
+    std: list[Annotated[float, Field(gt=0, lt=LARGEST)]] = Field(description="by channel")
+    class_names: list[str] = Field(min_length=2, description="in order")
+    provenance: dict[str, Any]
+
+    @model_validator(mode="after")
+    def one_for_each_channel(self) -> Self:
+        """Refuse a mean or standard deviation of other channels."""
+        if not len(self.mean) == len(self.std) == self.channels:
+            found = f"{len(self.mean)} in mean and {len(self.std)} in std"
+            raise ValueError(f"found {found}; allowed: {self.channels}, one for each channel")
+        return self
 
 
 def save_checkpoint(
@@ -106,7 +125,9 @@ def read_folder(path: Path) -> tuple[Network, dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{description}: not readable as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{description}: found no map; allowed: a map of {', '.join(CONTENT)}")
+        raise ValueError(
+            f"{description}: found no map; allowed: a map of {', '.join(Content.model_fields)}"
+        )
     try:
         content["state"] = load_file(weights)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
@@ -179,45 +200,18 @@ def rebuild(path: Path, content: dict[str, Any], size: int) -> tuple[Network, di
     """
     if content.get("format") == FORMAT_1:
         content = as_latest(path, content)
-    missing = [name for name in CONTENT if name not in content]
-    if missing:
-        raise ValueError(f"{path}: lacks {', '.join(missing)}")
-    channels = content["channels"]
-    if type(channels) is not int or channels < 1:
-        raise ValueError(f"{path}: channels is {channels!r}; allowed: a whole number from 1")
-    names = content["class_names"]
-    if not is_list(names, str) or len(names) < 2:
-        raise ValueError(
-            f"{path}: class_names is {shown(names)}; allowed: a list of 2 or more texts"
-        )
-    for name, least in (("mean", -LARGEST), ("std", 0)):
-        values = content[name]
-        if not (
-            is_list(values, int, float)
-            and len(values) == channels
-            and all(least < value < LARGEST for value in values)
-        ):
-            raise ValueError(
-                f"{path}: {name} is {shown(values)}; allowed: a list of {channels} finite "
-                f"number(s), one for each channel{' and above 0' * (name == 'std')}"
-            )
     try:
-        json.dumps(content["provenance"])
+        json.dumps(content.get("provenance"))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: provenance is nothing that JSON can hold: {error}") from error
-    if not isinstance(content["provenance"], dict):
-        raise ValueError(f"{path}: provenance is {shown(content['provenance'])}; allowed: a map")
-    network = cast(
-        dict[str, NetworkSettings],
-        plugins.chosen("networks", content["network"], f"{path}: network"),
-    )
-    if len(network) != 1:
-        raise ValueError(f"{path}: network names {len(network)} families; allowed: one")
-    model = filled(path, network, len(names), channels, content["state"], size)
+    known = {name: content[name] for name in Content.model_fields if name in content}
+    given = checked(Content, known, f"{path}: content")
+    family, settings = plugins.chosen_one("networks", given.network, f"{path}: network")
+    classes, channels = len(given.class_names), given.channels
+    model = filled(path, {family: settings}, classes, channels, given.state, size)
     # What the settings say, with those that have defaults; not what a file claims.
-    ((family, settings),) = network.items()
     own = {"format": FORMAT, "network": {family: settings.plain()}, "title": settings.title}
-    return model, content | own
+    return model, content | own | {"channels": channels}
 
 
 def as_latest(path: Path, content: dict[str, Any]) -> dict[str, Any]:
@@ -228,10 +222,8 @@ def as_latest(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     settings = {name: old[name] for name in old if name not in ("classes", "channels")}
     rest = {name: content[name] for name in content if name != "architecture"}
     names: Any = content.get("class_names")
-    if is_list(names, str) and len(names) != old["classes"]:
-        raise ValueError(
-            f"{path}: architecture has {shown(old['classes'])} classes, class_names {len(names)}"
-        )
+    if isinstance(names, list) and len(names) != old["classes"]:
+        raise ValueError(f"{path}: architecture has not the {len(names)} classes of class_names")
     return rest | {"network": {"wrn": settings}, "channels": old["channels"]}
 
 
@@ -307,17 +299,6 @@ def unlike(tensor: Tensor, expected: Tensor) -> bool:
         or tensor.is_floating_point() != expected.is_floating_point()
         or tensor.is_complex()
     )
-
-
-def is_list(value: Any, *kinds: type) -> bool:
-    """Tell whether a value is a list of just these types; a truth value is no number."""
-    return isinstance(value, list) and all(type(each) in kinds for each in value)
-
-
-def shown(value: Any) -> str:
-    """Return a value in one line of a message."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def some(names: Sequence[object]) -> str:

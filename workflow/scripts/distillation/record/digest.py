@@ -42,19 +42,7 @@ def plugin_digest(kind: str, name: str, root: Path = SCRIPTS) -> str:
         FileNotFoundError: there is no such plug-in.
         SyntaxError: a file isn't valid Python.
     """
-    return closure_digest(plugin_file(kind, name, root), root)
-
-
-def declaration_digest(kind: str, name: str, root: Path = SCRIPTS) -> str:
-    """Return the digest of what a plug-in declares: for reports, which show its label and unit.
-
-    Raises: as `plugin_digest`.
-    """
-    # Imported here: it needs a package beside the standard library.
-    from distillation.settings.plugins import declaration
-
-    source = plugin_file(kind, name, root).read_bytes()
-    return shortened(unparsed(ast.Module(declaration(source), type_ignores=[])))
+    return closure_digest(root / "distillation" / kind / f"{name}.py", root)
 
 
 def source_digest(path: Path) -> str:
@@ -71,11 +59,6 @@ def source_digest(path: Path) -> str:
             return content.hexdigest()
         digest.update(f"{file.name} {content.hexdigest()}\n".encode())
     return digest.hexdigest()
-
-
-def plugin_file(kind: str, name: str, root: Path) -> Path:
-    """Return the file of a plug-in."""
-    return root / "distillation" / kind / f"{name}.py"
 
 
 def closure_digest(file: Path, root: Path) -> str:

@@ -7,7 +7,17 @@ import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -17,8 +27,8 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound="Settings")
 
-# The largest seed: what fits into 32 bits, as NumPy's generators take it.
-LARGEST_SEED = 2**32 - 1
+# What fits into 32 bits, as NumPy's generators take it.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 # Bounds of pydantic's fields, in words.
 BOUNDS = {
     "ge": "from", "gt": "above", "le": "to", "lt": "below", "multiple_of": "in steps of",
@@ -200,10 +210,11 @@ def unknown_key(where: str, key: str, known: Iterable[str]) -> str:
 
 
 def written(value: Any) -> str:
-    """Return a value as one would write it in YAML."""
+    """Return a value as one would write it in YAML, the beginning of a long one."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def find(kind: type[Settings], place: list[str]) -> tuple[type[Settings], FieldInfo | None]:
@@ -245,6 +256,8 @@ def allowed(field: FieldInfo) -> str:
 
 def kind_words(kind: Any) -> str:
     """Return a type in words."""
+    if get_origin(kind) is Annotated:
+        return allowed(FieldInfo.from_annotation(kind))
     if get_origin(kind) is Literal:
         return ", ".join(map(str, get_args(kind)))
     if get_origin(kind) in (list, tuple):

@@ -4,14 +4,14 @@ import re
 from collections.abc import Hashable, Iterable, Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, field_validator, model_validator
 
 from distillation.settings.base import (
-    LARGEST_SEED,
     FormatSettings,
+    Seed,
     Settings,
     SettingsError,
     check_part,
@@ -20,11 +20,12 @@ from distillation.settings.base import (
     unknown_key,
 )
 from distillation.settings.measures import AttentionImages, AttentionMeasures, Evaluation
-from distillation.settings.plugins import chosen, declared, names, path_of
+from distillation.settings.plugins import declared, names, path_of
 from distillation.settings.reports import Comparison, Figures
 from distillation.settings.training import Engine, Machine, Protocol
 
 Map = dict[str, Any]
+Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 NAME_WORDS = "a name of lower-case letters, digits and _, that begins with a letter"
@@ -42,16 +43,15 @@ class Evaluated(Evaluation):
 class Compared(Comparison):
     """How methods are compared, and which of them beside each with the baseline."""
 
-    pairs: list[list[str]] = Field([], description="pairs of methods, each with its reference")
+    pairs: list[Pair] = Field([], description="pairs of methods, each with its reference")
 
 
 class Claimed(Settings):
     """What is claimed of methods beside what is claimed of maps."""
 
-    below: list[str] | None = Field(
-        None, min_length=2, max_length=2,
-        description="a method that is claimed to come out below a reference: the two",
-    )  # fmt: skip
+    below: Pair | None = Field(
+        None, description="a method that is claimed to come out below a reference: the two"
+    )
 
 
 class Teacher(Settings):
@@ -65,7 +65,7 @@ class Teacher(Settings):
         "where it doesn't say itself which one it is",
     )  # fmt: skip
     per_seed: bool = Field(False, description="one teacher for each seed, not one for all")
-    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="of the one teacher")
+    seed: Seed = Field(0, description="of the one teacher")
     training: Map = Field({}, description="keys of training in which it differs")
 
     @model_validator(mode="after")
@@ -113,16 +113,13 @@ class Method(Settings):
         return self
 
 
-OF_METHODS = (*Method.model_fields,)
-
-
 class Choices(Machine, Engine):
     """What an experiment chooses: `defaults` has the same keys, without title and data."""
 
     title: str = Field(min_length=1, description="of tables and figures")
     data: str = Field(description="a name of a data set")
-    seeds: list[int] = Field(
-        min_length=1, description="one student of each method for each; whole numbers, none twice"
+    seeds: list[Seed] = Field(
+        min_length=1, description="one student of each method for each, none twice"
     )
     teacher: Teacher
     student: Student
@@ -146,12 +143,9 @@ class Choices(Machine, Engine):
     @field_validator("seeds", "students")
     @classmethod
     def each_once(cls, values: list[Any]) -> list[Any]:
-        """Refuse a value that is given twice, and seeds out of range."""
-        for value in values:
-            if values.count(value) > 1:
-                raise ValueError(f"found {value!r} twice; allowed: once")
-            if isinstance(value, int) and not 0 <= value <= LARGEST_SEED:
-                raise ValueError(f"found {value}; allowed: whole numbers from 0 to {LARGEST_SEED}")
+        """Refuse a value that is given twice."""
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise ValueError(f"found {twice[0]!r} twice; allowed: once")
         return values
 
 
@@ -172,11 +166,7 @@ class UniqueKeyLoader(yaml.SafeLoader):
 
 
 def check_files(paths: Iterable[str | Path]) -> None:
-    """Refuse config files in which a key is given twice.
-
-    Raises:
-        SettingsError: there is one.
-    """
+    """Raise SettingsError if a key is given twice in a config file."""
     for path in paths:
         with Path(path).open(encoding="utf-8") as file:
             yaml.load(file, UniqueKeyLoader)  # noqa: S506 a safe loader
@@ -208,11 +198,7 @@ def without_nulls(methods: Map) -> Map:
 
 
 def check_map(value: Any, where: str) -> Map:
-    """Return a value that is to be a map of names.
-
-    Raises:
-        SettingsError: it isn't.
-    """
+    """Return a value that is to be a map of names; raise SettingsError if it isn't."""
     if not isinstance(value, dict):
         raise SettingsError(f"{where}: found {value!r}; allowed: a map")
     for key in value:
@@ -222,37 +208,13 @@ def check_map(value: Any, where: str) -> Map:
 
 
 def check_known(name: Any, known: Iterable[str], where: str) -> None:
-    """Refuse a name, the value of the key `where`, that isn't known.
-
-    Raises:
-        SettingsError: it isn't.
-    """
+    """Raise SettingsError if a name, the value of the key `where`, isn't known."""
     if name not in [*known]:
         raise SettingsError(f"{where}: found {name!r}; allowed: {', '.join(known)}")
 
 
-def one_plugin(kind: Any, value: Any, where: str) -> tuple[str, Any]:
-    """Return the one plug-in that a map names, and its settings.
-
-    Raises:
-        SettingsError: it names none or several, as where two files of config were merged.
-    """
-    found = chosen(kind, value, where)
-    if len(found) == 1:
-        return found.popitem()
-    hint = f"; where files are merged, take one away: {{{[*found][-1]}: null}}" if found else ""
-    raise SettingsError(
-        f"{where}: found {' and '.join(found) or 'none'}; allowed: one of "
-        f"{', '.join(names(kind))}{hint}"
-    )
-
-
 def read_data(data: Any) -> dict[str, tuple[str, FormatSettings]]:
-    """Return format and settings of each data set.
-
-    Raises:
-        SettingsError: one can't be used.
-    """
+    """Return format and settings of each data set; raise SettingsError if they can't be used."""
     found = {}
     for name, settings in check_map(data, "data").items():
         where = f"data.{name}"
@@ -362,11 +324,7 @@ TERM_KEYS = {
 
 
 def check_spelling(own: Any, where: str) -> None:
-    """Refuse keys as they were spelt before, with the new spelling of their values.
-
-    Raises:
-        SettingsError: there are some.
-    """
+    """Raise SettingsError for keys as they were spelt before, with the new spelling of them."""
     maps = own if isinstance(own, dict) else {}
     for role in ROLES:
         network = maps.get(role) or {}
@@ -376,15 +334,14 @@ def check_spelling(own: Any, where: str) -> None:
     for name, method in methods.items() if isinstance(methods, dict) else ():
         method = method if isinstance(method, dict) else {}
         if old := {key: value for key, value in method.items() if key in TERM_KEYS}:
-            new: Map = {}
-            if "alpha" in old:
-                new["labels"] = {"weight": round(1 - old["alpha"], 12)}
+            new: Map = {"labels": {"weight": round(1 - old["alpha"], 12)}} if "alpha" in old else {}
             for key, value in old.items():
                 term, setting = TERM_KEYS[key]
                 new.setdefault(term, {})[setting] = value
             tell_spelling(f"{where}.methods.{name}", old, new)
-        if old := {key: value for key, value in method.items() if key == "teacher_targets"}:
-            tell_spelling(f"{where}.methods.{name}", old, {"targets": method["teacher_targets"]})
+        if targets := method.get("teacher_targets"):
+            old = {"teacher_targets": targets}
+            tell_spelling(f"{where}.methods.{name}", old, {"targets": targets})
 
 
 def tell_spelling(where: str, old: Map, new: Map) -> None:

@@ -5,7 +5,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from distillation.settings.base import LARGEST_SEED, FormatSettings, Settings, Sizes
+from distillation.settings.base import FormatSettings, Seed, Settings, Sizes
 
 
 class Preparation(Settings):
@@ -34,9 +34,7 @@ class HoldOutSettings(FormatSettings):
         description="of the training images of each class, held out in the test split's place; "
         "null keeps the test split",
     )
-    validation_seed: int | None = Field(
-        None, ge=0, le=LARGEST_SEED, description="of which training images are held out"
-    )
+    validation_seed: Seed | None = Field(None, description="of which training images are held out")
 
     @model_validator(mode="after")
     def both_or_none(self) -> Self:

@@ -63,28 +63,30 @@ class Estimates:
 
     def teachers(self, model: str) -> list[str]:
         """Return the teachers that run in a model's training."""
-        experiment = self.experiment
-        runs = model in self.choices.methods and experiment.taught(model)
-        return [experiment.teacher_of(model)] if runs else []
+        taught = self.experiment.taught(model)
+        return [self.experiment.teacher_of(model)] if taught else []
 
     def views(self) -> int:
         """Return the number of views of all training images that a table holds."""
         return self.sizes.train * self.experiment.views(self.choices.students[0])
+
+    def table_megabytes(self) -> int:
+        """Return the megabytes that a table of logits in float16 takes."""
+        return math.ceil(COPIES * self.views() * self.sizes.classes * 2 / 1e6)
 
     def training_megabytes(self, model: str) -> int:
         """Return the megabytes of a training; a teacher keeps nothing for a backward pass."""
         training = self.experiment.training(model)
         kept = KEPT_TENSORS * self.cost(model)["written"]
         kept += self.cost(*self.teachers(model))["written"]
-        table = model in self.choices.methods and self.experiment.from_table(model)
-        tables = COPIES * self.views() * self.sizes.classes * 2 / 1e6 if table else 0
-        return self.megabytes(kept * training.batch_size) + math.ceil(tables)
+        table = self.table_megabytes() * self.experiment.from_table(model)
+        return self.megabytes(kept * training.batch_size) + table
 
     def training_minutes(self, model: str) -> int:
         """Return the minutes of a whole training; the backward pass costs twice the forward."""
         training, sizes = self.experiment.training(model), self.sizes
         own = self.cost(model)["multiply_accumulates"]
-        table = model in self.choices.methods and self.experiment.from_table(model)
+        table = self.experiment.from_table(model)
         others = 0 if table else self.cost(*self.teachers(model))["multiply_accumulates"]
         epoch = sizes.train * (3 * own + others) + sizes.test * own
         steps = math.ceil((sizes.train + sizes.test) / training.batch_size)
@@ -101,7 +103,7 @@ class Estimates:
 
     def targets_megabytes(self) -> int:
         """Return the megabytes of tabulating a teacher."""
-        return self.megabytes() + math.ceil(COPIES * self.views() * self.sizes.classes * 2 / 1e6)
+        return self.megabytes() + self.table_megabytes()
 
     def targets_minutes(self, teacher: str) -> int:
         """Return the minutes of the teacher's passes over all views of the training images."""

@@ -3,8 +3,8 @@
 The rules of the workflow ask it for all that they need to know; it runs without torch.
 """
 
-from collections.abc import Callable, Iterable
-from functools import cache, cached_property
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, cached_property, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,19 +12,9 @@ from distillation.record import digest
 from distillation.settings import networks
 from distillation.settings.arguments import flags, plugin_flags, plugin_words
 from distillation.settings.base import MetricSettings, SettingsError, Sizes, TermSettings, checked
-from distillation.settings.config import (
-    OF_METHODS,
-    Choices,
-    Config,
-    Map,
-    Method,
-    Teacher,
-    check_known,
-    merged,
-    one_plugin,
-)
+from distillation.settings.config import Choices, Config, Map, Method, Teacher, check_known, merged
 from distillation.settings.networks import Network
-from distillation.settings.plugins import chosen
+from distillation.settings.plugins import Kind, chosen, chosen_one, declared_beside
 from distillation.settings.training import Engine, Machine, Protocol
 from distillation.stages import Pair, Shape
 
@@ -50,9 +40,7 @@ RESERVED = (
 
 
 # Once for each file in a run of the workflow, which asks for them with every job.
-script_digest, used_digest, shown_digest = map(
-    cache, (digest.code_digest, digest.plugin_digest, digest.declaration_digest)
-)
+script_digest, used_digest = map(cache, (digest.code_digest, digest.plugin_digest))
 
 
 class Model(NamedTuple):
@@ -83,15 +71,13 @@ class Experiment:
         check_known(self.choices.data, config.data, f"{self.where}.data")
         self.format, self.data = config.data[self.choices.data]
         self.methods, self.terms = self.read_methods()
-        metrics, where = self.choices.evaluation.metrics, f"{self.where}.evaluation.metrics"
-        self.metrics: dict[str, MetricSettings] = chosen("metrics", metrics, where)
-        compared, where = self.choices.comparison, f"{self.where}.comparison"
-        check_known(compared.metric, self.metrics, f"{where}.metric")
-        for pair in compared.pairs:
-            if len(pair) != 2:
-                raise SettingsError(f"{where}.pairs: found {pair}; allowed: pairs")
-            for method in pair:
-                check_known(method, self.methods, f"{where}.pairs")
+        metrics, compared = self.choices.evaluation.metrics, self.choices.comparison
+        self.metrics: dict[str, MetricSettings] = chosen(
+            "metrics", metrics, f"{self.where}.evaluation.metrics"
+        )
+        check_known(compared.metric, self.metrics, f"{self.where}.comparison.metric")
+        for method in (method for pair in compared.pairs for method in pair):
+            check_known(method, self.methods, f"{self.where}.comparison.pairs")
         if self.choices.attention_metrics.object_mask == "stored" and self.data.masks != "stored":
             raise SettingsError(
                 f"{self.where}.attention_metrics.object_mask: found stored with the data "
@@ -125,28 +111,28 @@ class Experiment:
                     f"{where}: found {name!r}; allowed: a name that doesn't end in {TEACHER}, and "
                     f"isn't {DEAREST}"
                 )
-            beside = {key: value for key, value in own.items() if key in OF_METHODS}
-            named = {key: value for key, value in own.items() if key not in beside}
+            beside = {key: own[key] for key in own if key in Method.model_fields}
+            named = {key: own[key] for key in own if key not in beside}
             terms[name] = chosen("terms", {"labels": {}} | named, f"{where}.{name}")
             methods[name] = checked(Method, beside, f"{where}.{name}")
         for name in self.students:
             check_known(name, methods, f"{self.where}.students")
         return methods, terms
 
-    def taught(self, method: str) -> bool:
-        """Return whether a method learns from a teacher."""
-        return any(term.needs != "nothing" for term in self.terms[method].values())
+    def needs(self, model: str) -> set[str]:
+        """Return what a model reads of a teacher: logits, stages, both, or nothing as teachers."""
+        return {term.needs for term in self.terms.get(model, {}).values()} - {"nothing"}
 
-    def from_table(self, method: str) -> bool:
-        """Return whether a method learns from a table of its teacher's logits."""
-        return self.methods[method].targets == "table" and self.taught(method)
+    def taught(self, model: str) -> bool:
+        """Return whether a model learns from a teacher."""
+        return bool(self.needs(model))
+
+    def from_table(self, model: str) -> bool:
+        """Return whether a model learns from a table of its teacher's logits."""
+        return self.taught(model) and self.methods[model].targets == "table"
 
     def check_targets(self, method: str) -> None:
-        """Refuse a table of logits where it can't serve.
-
-        Raises:
-            SettingsError: a term needs stages, or the method has views of its own.
-        """
+        """Raise SettingsError for a table of logits where terms need stages, or views differ."""
         stages = [name for name, term in self.terms[method].items() if term.needs == "stages"]
         views = sorted({"padding", "flip"} & self.methods[method].training.keys())
         found = [*stages, *(f"{view} of its own" for view in views)]
@@ -193,7 +179,7 @@ class Experiment:
 
     def network(self, value: Map, where: str) -> Network:
         """Return the network that a map names."""
-        return Network(*one_plugin("networks", value, f"{self.where}.{where}"))
+        return Network(*chosen_one("networks", value, f"{self.where}.{where}"))
 
     def protocol(self, model: str) -> Protocol:
         """Return the protocol of a model, a teacher or the students of a method, as chosen."""
@@ -201,10 +187,8 @@ class Experiment:
             parts = (self.choices.student.training, self.methods[model].training)
         else:
             parts = (self.teachers[model].training,)
-        base = self.choices.training
-        for part in parts:
-            base = merged(base, part)
-        return checked(Protocol, base, f"{self.where}: training of {model}")
+        whole = reduce(merged, parts, self.choices.training)
+        return checked(Protocol, whole, f"{self.where}: training of {model}")
 
     def training(self, model: str) -> Protocol:
         """Return the protocol of a model as it is trained.
@@ -237,29 +221,22 @@ class Experiment:
         return TEACHER if self.methods[method].teacher is None else f"{method}_{TEACHER}"
 
     def check_teacher(self, name: str) -> None:
-        """Check that a teacher's network, training or source can be used.
-
-        Raises:
-            SettingsError: it can't.
-        """
+        """Raise SettingsError if a teacher's network, training or source can't be used."""
         where = f"{self.where}.{name}.from"
         if other := self.source(name):
             if other.choices.data != self.choices.data:
-                raise SettingsError(
-                    f"{where}: the data of {other.name} are {other.choices.data}; allowed: an "
-                    f"experiment on {self.choices.data}"
-                )
+                found = f"the data of {other.name} are {other.choices.data}"
+                raise SettingsError(f"{where}: {found}; allowed: those of {self.choices.data}")
             if TEACHER not in other.teachers:
                 raise SettingsError(f"{where}: {other.name} trains no teacher")
             known = other.teacher_seeds(TEACHER)
-            if absent := [seed for seed in self.teacher_seeds(name) if seed not in known]:
-                raise SettingsError(
-                    f"{where}: {other.name} has teachers of seeds {', '.join(map(str, known))}; "
-                    f"lacks {absent[0]}"
-                )
-        elif not self.teachers[name].checkpoint:
-            self.protocol(name)
+            if absent := {*self.teacher_seeds(name)} - {*known}:
+                has = f"{other.name} has teachers of seeds {', '.join(map(str, known))}"
+                raise SettingsError(f"{where}: {has}; lacks {min(absent)}")
+        else:
             self.network_of(name)
+            if not self.teachers[name].checkpoint:
+                self.protocol(name)
 
     def source(self, name: str) -> "Experiment | None":
         """Return the other experiment that a teacher is taken from, if it is."""
@@ -370,20 +347,17 @@ class Experiment:
         seeds |= dict.fromkeys(self.students, self.choices.seeds)
         return [Model(name, seed) for name, own in seeds.items() for seed in own]
 
+    @property
+    def names(self) -> list[str]:
+        """The names of all models, in the order of the table."""
+        return [*self.teachers, *self.students]
+
     def folder(self, model: Model) -> str:
         """Return the folder of what this experiment makes of a model."""
         return f"results/{self.name}/{model.name}/seed_{model.seed}"
 
-    def checkpoint(self, name: str, seed: int) -> str:
-        """Return the checkpoint of a model: its own, another experiment's, or an imported one."""
-        return self.trained_file(name, seed, "checkpoint.pt")
-
-    def history(self, name: str, seed: int) -> str:
-        """Return the history of a model's training."""
-        return self.trained_file(name, seed, "history.csv")
-
-    def trained_file(self, name: str, seed: int, file: str) -> str:
-        """Return a file of a training."""
+    def trained_file(self, name: str, seed: int, file: str = "checkpoint.pt") -> str:
+        """Return a file of a model's training: here, in another experiment, or an imported one."""
         brought = False
         if name not in self.methods:
             if other := self.source(name):
@@ -397,9 +371,9 @@ class Experiment:
             return []
         name = self.teacher_of(method)
         own = Model(name, self.teacher_seed(name, int(seed)))
-        return (
-            f"{self.folder(own)}/targets.npz" if self.from_table(method) else self.checkpoint(*own)
-        )
+        if self.from_table(method):
+            return f"{self.folder(own)}/targets.npz"
+        return self.trained_file(*own)
 
     def reference(self, model: str, seed: int) -> Model | None:
         """Return the teacher that a model is compared with, if it is a student and there is one."""
@@ -453,7 +427,7 @@ class Experiment:
     @property
     def machine(self) -> Map:
         """What a job runs on."""
-        return {name: getattr(self.choices, name) for name in Machine.model_fields}
+        return self.choices.model_dump(include={*Machine.model_fields})
 
     @property
     def on_gpu(self) -> bool:
@@ -465,7 +439,7 @@ class Experiment:
         network = self.network_of(model)
         assert network is not None, "trained networks are named"  # noqa: S101
         states = [f"resume/{self.name}/{each}/seed_{seed}.pt" for each in (model, *others)]
-        engine = {name: getattr(self.choices, name) for name in Engine.model_fields}
+        engine = self.choices.model_dump(include={*Engine.model_fields})
         own = {"seed": int(seed), "resume": states}
         return network.flags + flags(self.training(model).plain() | self.machine | engine | own)
 
@@ -534,15 +508,15 @@ class Experiment:
         """List the checkpoints that the measures of a seed need, with that of the teacher."""
         taught = self.taught_by(seed)
         wanted = [*self.measured(seed), *([taught[0]] if taught else [])]
-        return [*dict.fromkeys(self.checkpoint(*model) for model in wanted)]
+        return [*dict.fromkeys(self.trained_file(*model) for model in wanted)]
 
     def measurement_flags(self, seed: int) -> list[str]:
         """Return the flags of measuring the attention of all models of a seed."""
         result: list[str] = []
         for model in self.measured(seed):
-            result += ["--network", model.name, str(model.seed), self.checkpoint(*model)]
+            result += ["--network", model.name, str(model.seed), self.trained_file(*model)]
         if taught := self.taught_by(seed):
-            result += ["--teacher", self.checkpoint(*taught[0]), "--taught", *taught[1]]
+            result += ["--teacher", self.trained_file(*taught[0]), "--taught", *taught[1]]
         settings = self.choices.attention_metrics.plain() | {"object_mask": self.object_mask}
         return result + flags(settings | self.machine)
 
@@ -554,14 +528,12 @@ class Experiment:
 
         They have one protocol and one teacher, which says more than a table of logits.
         """
-
-        def joins(method: str) -> bool:
+        methods = []
+        for method in self.students if self.choices.together else ():
             own = self.methods[method]
             alone = own.training or own.equal_cost or own.teacher is not None
-            return not (alone or self.from_table(method))
-
-        methods = [*filter(joins, self.students)]
-        return methods if self.choices.together and len(methods) > 1 else []
+            methods += [] if alone or self.from_table(method) else [method]
+        return methods if len(methods) > 1 else []
 
     def together_files(self, file: str) -> list[str]:
         """List a file of the students that train together, for a wildcard seed."""
@@ -584,12 +556,6 @@ class Experiment:
         shared = self.training_flags(self.together[0], seed, *self.together[1:])
         return result + shared + flags({"teacher": self.together_teacher(seed) or None})
 
-    def together_code(self) -> str:
-        """Return the digests of training students together."""
-        teachers = [TEACHER] if TEACHER in self.teachers else []
-        terms = [("terms", name) for method in self.together for name in self.terms[method]]
-        return self.code("train_students", [*self.families(*self.together, *teachers), *terms])
-
     # --- Reports -----------------------------------------------------------------------------
 
     def pairs(self) -> list[list[str]]:
@@ -602,7 +568,7 @@ class Experiment:
     def name_flags(self) -> list[str]:
         """Return the experiment's title, what its models are called, and which are teachers."""
         result = flags({"title": self.choices.title})
-        for model in dict.fromkeys(model.name for model in self.models):
+        for model in self.names:
             result += ["--label", model, self.label(model)]
             result += ["--teacher-model", model] if model in self.teachers else []
         return result
@@ -619,14 +585,14 @@ class Experiment:
             if keys := sorted({*own.training, *counted}):
                 result += ["--own-training", method, *keys]
         for model in self.models:
-            files = [f"{self.folder(model)}/metrics.json", self.history(*model)]
+            files = [f"{self.folder(model)}/metrics.json", self.trained_file(*model, "history.csv")]
             files += [f"{self.folder(model)}/{name}" for name in names]
             result += ["--run", model.name, str(model.seed), *files]
         return result
 
     def run_files(self, *names: str) -> list[str]:
         """List the files that `run_flags` names."""
-        histories = [self.history(*model) for model in self.models]
+        histories = [self.trained_file(*model, "history.csv") for model in self.models]
         return [*self.files("metrics.json", *names), *histories]
 
     def comparison_flags(self) -> list[str]:
@@ -665,39 +631,38 @@ class Experiment:
 
     # --- Code --------------------------------------------------------------------------------
 
-    def code(self, script: str, plugins: Iterable[tuple[str, str]] = ()) -> str:
-        """Return the digests of a script and of the plug-ins that its job uses."""
-        used = [f"{kind}.{name} {used_digest(kind, name)}" for kind, name in sorted({*plugins})]
-        return ", ".join([script_digest(SCRIPTS / f"{script}.py"), *used])
+    def code(
+        self,
+        script: str,
+        models: Iterable[str],
+        terms: Iterable[str] = (),
+        metrics: Iterable[str] = (),
+    ) -> str:
+        """Return the digests of a script, of the networks of models, and of terms and metrics."""
+        families = [network.family for network in map(self.network_of, models) if network]
+        return digests(script, {"networks": families, "terms": terms, "metrics": metrics})
 
-    def families(self, *models: str) -> list[tuple[str, str]]:
-        """List the families of networks of some models, as plug-ins."""
-        networks = map(self.network_of, models)
-        return [("networks", network.family) for network in networks if network]
-
-    def training_code(self, model: str) -> str:
-        """Return the digests of a training: script, networks and terms."""
-        if model not in self.methods:
-            return self.code("train_teacher", [*self.families(model), ("terms", "labels")])
-        teachers = [self.teacher_of(model)] if self.taught(model) else []
-        terms = [("terms", name) for name in self.terms[model]]
-        return self.code("train_student", [*self.families(model, *teachers), *terms])
-
-    def evaluation_code(self, model: str) -> str:
-        """Return the digests of evaluating a model: script, network and metrics."""
-        metrics = [("metrics", name) for name in self.metrics]
-        return self.code("evaluate", [*self.families(model), *metrics])
-
-    def measurement_code(self, script: str) -> str:
-        """Return the digests of a step that runs any of the networks."""
-        return self.code(script, self.families(*(model.name for model in self.models)))
+    def training_code(self, *models: str) -> str:
+        """Return the digests of the training of a teacher, a student or several together."""
+        students = [model for model in models if model in self.methods]
+        script = f"train_student{'s' * (len(students) > 1)}" if students else "train_teacher"
+        teachers = [self.teacher_of(model) for model in models if self.taught(model)]
+        terms = [name for method in students for name in self.terms[method]] or ["labels"]
+        return self.code(script, [*models, *teachers], terms)
 
     def report_code(self, script: str) -> str:
-        """Return the digests of a report: script, and what terms and metrics declare."""
+        """Return the digests of a report: script, and what terms and metrics say of themselves."""
         terms = {name for method in self.students for name in self.terms[method]}
-        used = [("terms", name) for name in terms] + [("metrics", name) for name in self.metrics]
-        shown = [f"{kind}.{name} {shown_digest(kind, name)}" for kind, name in sorted(used)]
-        return ", ".join([script_digest(SCRIPTS / f"{script}.py"), *shown])
+        shown = [declared_beside("terms", name) for name in sorted(terms)]
+        shown += [declared_beside("metrics", name) for name in sorted(self.metrics)]
+        return f"{digests(script)}, {digest.shortened(repr(shown))}"
+
+
+def digests(script: str, plugins: Mapping[Kind, Iterable[str]] | None = None) -> str:
+    """Return the digests of a script and of the plug-ins that its job uses, names by kind."""
+    used = {(kind, name) for kind, names in (plugins or {}).items() for name in names}
+    told = [f"{kind}.{name} {used_digest(kind, name)}" for kind, name in sorted(used)]
+    return ", ".join([script_digest(SCRIPTS / f"{script}.py"), *told])
 
 
 def load_experiments(content: Map) -> tuple[Config, dict[str, Experiment]]:
@@ -727,6 +692,4 @@ def data_flags(config: Config, name: str) -> list[str]:
 
 def data_code(config: Config, name: str) -> str:
     """Return the digests of preparing a data set."""
-    kind, _ = config.data[name]
-    script = digest.code_digest(SCRIPTS / "prepare_data.py")
-    return f"{script}, formats.{kind} {digest.plugin_digest('formats', kind)}"
+    return digests("prepare_data", {"formats": [config.data[name][0]]})

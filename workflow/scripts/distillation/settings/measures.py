@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from distillation.settings.base import LARGEST_SEED, Settings
+from distillation.settings.base import Seed, Settings
 
 
 class Evaluation(Settings):
@@ -17,7 +17,7 @@ class AttentionImages(Settings):
     """Which test images the maps are drawn of."""
 
     images_per_class: int = Field(1, ge=1, le=1000, description="test images of each class")
-    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="of the choice of images")
+    seed: Seed = Field(0, description="of the choice of images")
 
 
 class AttentionMeasures(Settings):
@@ -32,9 +32,7 @@ class AttentionMeasures(Settings):
         "data, above_zero: pixels above 0, none: not known",
     )
     resamples: int = Field(200, ge=100, le=1_000_000, description="of the bootstrap over images")
-    bootstrap_seed: int = Field(
-        0, ge=0, le=LARGEST_SEED, description="of all that the measures draw at random"
-    )
+    bootstrap_seed: Seed = Field(0, description="of all that the measures draw at random")
     faithfulness_images: int = Field(
         100, ge=2, le=100_000, description="test images for deletion and insertion, at most"
     )

@@ -50,6 +50,12 @@ def declared(kind: Kind, name: str) -> type[Settings]:
     return cast(type[Settings], module.Settings)
 
 
+def declared_beside(kind: Kind, name: str) -> dict[str, Any]:
+    """Return what a plug-in declares beside its settings, for reports: its label, its unit, ..."""
+    own = declared(kind, name)
+    return {key: getattr(own, key) for key in sorted(own.__class_vars__) if hasattr(own, key)}
+
+
 def declaration(source: bytes) -> list[ast.stmt]:
     """Return the top-level statements of a file that its class `Settings` hangs on, in order."""
     statements = ast.parse(source).body
@@ -104,3 +110,19 @@ def chosen(kind: Kind, values: Any, where: str) -> dict[str, Any]:
         if settings is not None:
             found[name] = checked(declared(kind, name), settings, f"{where}.{name}")
     return found
+
+
+def chosen_one(kind: Kind, value: Any, where: str) -> tuple[str, Any]:
+    """Return the one plug-in that a map names, and its settings.
+
+    Raises:
+        SettingsError: it names none or several, as where two files of config were merged.
+    """
+    found = chosen(kind, value, where)
+    if len(found) == 1:
+        return found.popitem()
+    hint = f"; where files are merged, take one away: {{{[*found][-1]}: null}}" if found else ""
+    raise SettingsError(
+        f"{where}: found {' and '.join(found) or 'none'}; allowed: one of "
+        f"{', '.join(names(kind))}{hint}"
+    )

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from distillation.settings.base import LARGEST_SEED, Settings
+from distillation.settings.base import Seed, Settings
 
 
 class Comparison(Settings):
@@ -17,7 +17,7 @@ class Comparison(Settings):
         0.8, ge=0.5, le=0.99, description="with which a detectable difference is found, fraction"
     )
     resamples: int = Field(10_000, ge=100, le=10**7, description="of the images in the bootstrap")
-    bootstrap_seed: int = Field(0, ge=0, le=LARGEST_SEED, description="of the draws of images")
+    bootstrap_seed: Seed = Field(0, description="of the draws of images")
 
 
 class Figures(Settings):

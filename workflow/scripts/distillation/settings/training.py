@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from distillation.settings.base import LARGEST_SEED, Settings
+from distillation.settings.base import Seed, Settings
 
 
 class Protocol(Settings):
@@ -84,9 +84,7 @@ class Engine(Settings):
 class Run(Settings):
     """What one training has beside its protocol."""
 
-    seed: int = Field(
-        ge=0, le=LARGEST_SEED, description="of initialisation, order of the images and views"
-    )
+    seed: Seed = Field(description="of initialisation, order of the images and views")
     time_limit: float | None = Field(
         None, ge=0,
         description="minutes from now; stop after the epoch after which another might not fit, for "
