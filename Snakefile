@@ -5,6 +5,9 @@ snakemake --cores 4 cifar10      one experiment, by its name
 snakemake --cores 4 overview     the experiments of `run` in one table
 """
 
+import atexit
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -42,6 +45,13 @@ localrules:
     render_claims,
     render_figures,
     render_overview,
+    render_index,
+
+
+onsuccess:
+    # Snakemake itself has last words, so these wait until it ends.
+    pages = [job.output.index for job in workflow.dag.jobs if job.rule.name == "render_index"]
+    atexit.register(print, *(Path(page).resolve() for page in pages), sep="\n")
 
 
 rule all:

@@ -55,8 +55,8 @@ def of_model(experiment: str, model: str, seed: int) -> set[Job]:
 
 
 def report_of(experiment: str) -> set[Job]:
-    """Return the jobs that make table, comparison, claims and figures."""
-    rules = ("render_table", "compare_methods", "render_claims", "render_figures")
+    """Return the jobs that make table, comparison, claims, figures and the page of all."""
+    rules = ("render_table", "compare_methods", "render_claims", "render_figures", "render_index")
     return {Job(rule, experiment) for rule in rules}
 
 

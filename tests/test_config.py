@@ -251,6 +251,12 @@ def test_extends(load: Load) -> None:
     assert seeded.training == experiments["cifar10_short"].choices.training | {"epochs": 30}
 
 
+def test_remark_is_not_inherited(load: Load) -> None:
+    """What is said of an experiment isn't said of those that extend it."""
+    experiments = load("experiments: {digits: {remark: Small.}, mine: {extends: digits}}")
+    assert [experiments[name].choices.remark for name in ("digits", "mine")] == ["Small.", None]
+
+
 def test_lists_are_replaced(load: Load) -> None:
     """A list in an overlay takes the place of the one before, whole."""
     experiments = load("experiments: {digits: {students: [at], seeds: [4]}}")

@@ -75,19 +75,23 @@ def attributes_of(text: str, tag: str) -> list[dict[str, str | None]]:
 
 
 def test_table_has_the_cells_of_the_markdown() -> None:
-    """Each cell of a table is one of the page, in its place, with its alignment."""
+    """Each cell of a table is one of the page, in its place, with alignment and what it heads."""
     text = page("Table", TABLE)
     assert texts(text, "h1") == ["Cluttered digits"]
-    assert texts(text, "th") == ["", "Teacher (n = 1)", "AT+KD (n = 2)"]
-    assert texts(text, "td") == [
+    assert texts(text, "caption") == ["Cluttered digits"]
+    cells = [each for each in read(text) if each[0] in ("th", "td")]
+    assert [within for _, _, within in cells] == [
+        *("", "Teacher (n = 1)", "AT+KD (n = 2)"),
         *("Parameters", "174,778", "77,562"),
         *("Test (validation) accuracy (%)", "87.96", "86.53 ± 0.07"),
         *("fading_at with a|b", "-", "0.5"),
     ]
-    for tag in ("th", "td"):
-        aligned = [attributes.get("style") for attributes in attributes_of(text, tag)]
-        assert set(aligned[0::3]) == {None}
-        assert set(aligned[1::3] + aligned[2::3]) == {"text-align: right;"}
+    scopes = [attributes.get("scope") for _, attributes, _ in cells]
+    assert scopes == ["col"] * 3 + ["row", None, None] * 3
+    assert [tag for tag, _, _ in cells] == ["th" if scope else "td" for scope in scopes]
+    aligned = [attributes.get("style") for _, attributes, _ in cells]
+    assert set(aligned[0::3]) == {None}
+    assert set(aligned[1::3] + aligned[2::3]) == {"text-align: right;"}
     assert texts(text, "code") == ["a|b"]
     assert texts(text, "strong") == ["0.5"]
     assert texts(text, "p") == ["Mean ± standard deviation over n seeds."]
@@ -97,7 +101,8 @@ def test_each_table_lies_in_a_frame_that_scrolls() -> None:
     """Each table is what a frame of its own holds, and what follows it lies outside."""
     text = page("Tables", f"{TABLE}\n{TABLE}")
     frames = [within for tag, attributes, within in read(text) if attributes.get("class")]
-    assert attributes_of(text, "div") == [{"class": "table", "tabindex": "0"}] * 2
+    named = {"class": "table", "tabindex": "0", "role": "group", "aria-label": "Cluttered digits"}
+    assert attributes_of(text, "div") == [named] * 2
     assert [frame.split() for frame in frames] == [table.split() for table in texts(text, "table")]
     assert re.search(r"^\.table \{[^}]*overflow-x: auto", text, flags=re.M)
 
@@ -225,7 +230,7 @@ def test_page_loads_nothing() -> None:
     assert not {tag for tag, _, _ in read(text)} & {"script", "link", "iframe", "object"}
     assert not [1 for _, attributes, _ in read(text) if {"src", "href"} & attributes.keys()]
     assert {"charset": "utf-8"} in attributes_of(text, "meta")
-    assert "@media (prefers-color-scheme: dark)" in style
+    assert "@media screen and (prefers-color-scheme: dark)" in style
 
 
 def contrast(first: str, second: str) -> float:

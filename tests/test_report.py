@@ -1,19 +1,17 @@
 """Snakemake's report, opened in a browser as a reader opens it."""
 
-import os
 import shlex
-import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from chromium import assert_quiet, chromium
 from jobs import MORE, TINY, Snakemake
 from shell import README, shell_commands
 
@@ -55,33 +53,10 @@ def report(finished: Path, snakemake: Snakemake, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module")
 def browser(report: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """Yield headless Chromium at a laptop's size, with the report open.
-
-    REQUIRE_BROWSER in the environment, which .ci/run sets, makes its absence a failure.
-    """
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if not all(programs):
-        without = pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip
-        without("chromium and chromedriver (Debian: chromium-driver) aren't installed")
-    options = ChromeOptions()
-    options.binary_location = str(programs[0])
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (
-        *("headless=new", "disable-gpu", "no-first-run", "window-size=1280,800"),
-        # A browser asks its maker's servers for news; nothing here needs a network.
-        *("disable-background-networking", "disable-component-update", "disable-sync"),
-        f"user-data-dir={profile}",
-        # Chromium refuses to run in its sandbox as root.
-        *(["no-sandbox"] if os.geteuid() == 0 else []),
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = Chrome(options, Service(programs[1]))
-    try:
+    """Yield the browser with the report open."""
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
         driver.get(report.as_uri())
         yield driver
-    finally:
-        driver.quit()
 
 
 def wait_for(browser: Chrome, script: str, *arguments: object) -> Any:
@@ -141,8 +116,20 @@ def test_report(browser: Chrome) -> None:
     for names in seen.values():
         assert names >= ITEMS
         assert len([name for name in names if name.endswith(", drawn")]) > 4
-    severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert not severe
+    assert_quiet(browser)
+
+
+def test_opening(browser: Chrome, report: Path) -> None:
+    """The report opens on the answer of each experiment, as its page has it."""
+    browser.get(report.as_uri())
+    text = wait_for(browser, "return document.querySelector('.answer') && document.body.innerText")
+    for title in ("Tiny digits", "Pictures", "Sweep"):
+        assert f"{title}: does a method help?" in text
+    assert "Shown to be" in text or "No method is shown to be" in text
+    answers = browser.find_elements(By.CLASS_NAME, "answer")
+    assert len(answers) == 3
+    # What is cut off at the top can't be reached.
+    assert 0 < answers[0].rect["y"] < 400
 
 
 def test_captions(browser: Chrome) -> None:
@@ -166,15 +153,10 @@ def test_captions(browser: Chrome) -> None:
 
 
 def test_report_needs_no_network(browser: Chrome, report: Path) -> None:
-    """The page loads nothing but itself, and holds the rule graph and the config."""
+    """The report loads nothing but itself, and holds the rule graph."""
     open_category(browser, CATEGORIES[0])
-    requests = [entry["message"] for entry in browser.get_log("performance")]
-    sent = [message for message in requests if '"Network.requestWillBeSent"' in message]
-    assert sent
-    assert not [message for message in sent if '"url":"http' in message]
-    text = report.read_text()
-    for name in ("render_claims", "faithfulness_images", "learning_rate_decay"):
-        assert name in text
+    assert_quiet(browser)
+    assert "render_claims" in report.read_text()
 
 
 def test_zip(finished: Path, snakemake: Snakemake, tmp_path: Path) -> None:

@@ -226,20 +226,28 @@ EDITS = {
         of("evaluate") | REPORTS, "defaults: {evaluation: {metrics: {top5_accuracy: null}}}"
     ),
     "number of attention images": Edit(
-        of("extract_attention", "render_figures"), "defaults: {attention: {images_per_class: 2}}"
+        of("extract_attention", "render_figures", "render_index"),
+        "defaults: {attention: {images_per_class: 2}}",
     ),
     "no masks": Edit(
         # The pictures have none anyway.
-        {job for job in ALL_TINY | ALL_SWEEP if job.rule in ("measure_attention", "render_claims")},
+        {
+            job
+            for job in ALL_TINY | ALL_SWEEP
+            if job.rule in ("measure_attention", "render_claims", "render_index")
+        },
         "defaults: {attention_metrics: {object_mask: none}}",
     ),
     "resamples of the comparison": Edit(
-        of("compare_methods", "render_claims"),
+        of("compare_methods", "render_claims", "render_index"),
         "experiments: {tiny: {comparison: {resamples: 500}}}",
     ),
     "title": Edit(report_of("tiny"), "experiments: {tiny: {title: Other digits}}"),
+    "remark": Edit(
+        {Job("render_index", "tiny")}, "experiments: {tiny: {remark: Chosen to be small.}}"
+    ),
     "style file, with an old time": Edit(
-        of("render_figures", "compare_methods", "render_claims"),
+        of("render_figures", "compare_methods", "render_claims", "render_index"),
         change=long_ago(STYLE, append(STYLE, "lines.linewidth: 2\n")),
     ),
     # What changes nothing.
@@ -326,14 +334,15 @@ EDITS = {
         change=append("workflow/scripts/tabulate_targets.py", "\nNEW = 1\n"),
     ),
     "code of measure_attention.py": Edit(
-        of("measure_attention", "render_claims"),
+        of("measure_attention", "render_claims", "render_index"),
         change=append("workflow/scripts/measure_attention.py", "\nNEW = 1\n"),
     ),
     "code of render_table.py": Edit(
-        of("render_table"), change=append("workflow/scripts/render_table.py", "\nNEW = 1\n")
+        of("render_table", "render_index"),
+        change=append("workflow/scripts/render_table.py", "\nNEW = 1\n"),
     ),
     "command of a rule": Edit(
-        of("render_table"),
+        of("render_table", "render_index"),
         change=replace("workflow/rules/report.smk", '" --csv {output', '"  --csv {output'),
     ),
 }

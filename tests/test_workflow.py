@@ -5,6 +5,8 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +46,7 @@ REPORTS = [
         "claims.md",
         "claims.html",
         "claims",
+        "index.html",
     ),
 ]
 MODEL_FILES = [
@@ -206,6 +209,24 @@ def test_nothing_to_be_done(finished: Path, snakemake: Snakemake) -> None:
     assert done.returncode == 0
     assert "Nothing to be done" in done.stdout
     assert "warning" not in done.stdout
+
+
+def test_what_a_run_says(tree: Path, forks: dict[str, str]) -> None:
+    """A run tells its steps, not that it selects jobs, and last of all where the page is.
+
+    Python itself runs Snakemake, since a fork has no last words.
+    """
+    page = "results/tiny/index.html"
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--force", page]
+    done = subprocess.run(
+        [*command, "--configfile", TINY, MORE], cwd=tree, env=forks, text=True, check=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == str(tree.resolve() / page)
+    assert "1 of 1 steps (100%) done" in done.stdout
+    assert not re.search("Select jobs|Execute 1 jobs", done.stdout)
+    # The page tells how it was made.
+    assert f"--force {page} --configfile {TINY} {MORE}" in (tree / page).read_text()
 
 
 def test_experiment_is_a_target(

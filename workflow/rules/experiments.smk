@@ -1,5 +1,7 @@
 """The config, checked and resolved: what the other rules ask. There are no rules here."""
 
+import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -23,6 +25,13 @@ except SettingsError as error:
     sys.exit(f"error in the config: {error}")
 
 ESTIMATES = {name: Estimates(experiment) for name, experiment in EXPERIMENTS.items()}
+
+# What Snakemake repeats before every job without saying which; no setting leaves it out.
+REPEATED = re.compile(r"Select jobs to execute\.\.\.|Execute \d+ jobs\.\.\.")
+for handler in logger.handlers:
+    # Its log file, and handlers of plug-ins, have all lines.
+    if handler.name == "DefaultStreamHandler":
+        handler.addFilter(lambda record: not REPEATED.fullmatch(str(record.msg)))
 
 # Once for each call of Snakemake, not in each job on a cluster.
 if workflow.is_main_process:
@@ -68,6 +77,11 @@ def time_limit(wildcards, resources):
     """
     minutes = max(0, resources.runtime - estimates.SPARE_MINUTES)
     return ["--time-limit", str(minutes)] if workflow.remote_exec else []
+
+
+def command(wildcards, resources):
+    """Return what was typed; as with the time limit, Snakemake doesn't compare it."""
+    return shlex.join(["snakemake", *sys.argv[1:]])
 
 
 def measure_group(wildcards):

@@ -205,3 +205,41 @@ rule render_overview:
         " {params.flags:q}"
         " {params.figures:q}"
         " 2>&1 | tee -i {log:q}"
+
+
+rule render_index:
+    """Put the answer of an experiment, and all else below it, on one page."""
+    input:
+        results=lambda w: experiment(w).run_files(),
+        made=expand(
+            "results/{{experiment}}/{name}",
+            name=[
+                *("table.md", "comparison.csv", "comparison.md", "comparison.png", "fidelity.csv"),
+                *("claims.md", "claims", "figures"),
+            ],
+        ),
+        data_description=lambda w: experiment(w).data_file.replace(".npz", ".json"),
+    output:
+        # Not an item of the report, which opens on its answer: browsers show no item above 2 MB.
+        index="results/{experiment}/index.html",
+    log:
+        "logs/render_index/{experiment}.log",
+    benchmark:
+        "logs/render_index/{experiment}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda w, attempt: attempt * 1000,
+        runtime=lambda w, attempt: attempt * estimates.START_MINUTES,
+    params:
+        flags=lambda w: experiment(w).index_flags(),
+        command=command,
+        code=lambda w: experiment(w).report_code("render_index"),
+    shell:
+        "python workflow/scripts/render_index.py"
+        " --data-description {input.data_description:q}"
+        " --command {params.command:q}"
+        " --index {output.index:q}"
+        " {params.flags:q}"
+        " 2>&1 | tee -i {log:q}"

@@ -18,7 +18,7 @@ STYLE = """\
   color-scheme: light dark;
   --text: #1f2328; --page: #ffffff; --stripe: #f3f5f8; --line: #c9d1d9; --link: #0058b0;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root { --text: #e3e6ea; --page: #15181c; --stripe: #20252b; --line: #444c56; --link: #79b8ff; }
 }
 body {
@@ -36,9 +36,11 @@ a[href] { color: var(--link); }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.3rem 0.5rem; border-bottom: 1px solid var(--line); text-align: left; }
 th { vertical-align: bottom; text-wrap: balance; }
-td { vertical-align: top; }
-td:first-child { min-width: 10rem; }
-td[style*="right"] { min-width: 0; white-space: nowrap; }
+td, tbody th { vertical-align: top; }
+tbody th { min-width: 10rem; font-weight: inherit; }
+td[style*="right"] { white-space: nowrap; }
+/* For those who hear the page; others see the heading. */
+caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 thead th { border-bottom: 2px solid var(--line); }
 tbody tr:nth-child(even) { background: var(--stripe); }
 code, pre { background: var(--stripe); border-radius: 3px; font-size: 0.9em;
@@ -66,25 +68,35 @@ def page(title: str, markdown_text: str, base: Path | None = None) -> str:
         FileNotFoundError: an image isn't there.
         ValueError: an image isn't an image file, or there is no base.
     """
+    return document(title, fragment(markdown_text, base))
+
+
+def document(title: str, body: str, style: str = "") -> str:
+    """Return HTML as a whole page, with more style sheet than that of all pages."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n"
+        f"<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def fragment(markdown_text: str, base: Path | None = None, heading: str = "") -> str:
+    """Return Markdown as a part of a page, which may begin under a heading; see `page`."""
     markdown = Markdown(extensions=["tables", "fenced_code"], output_format="html")
     markdown.preprocessors.deregister("html_block")
     markdown.inlinePatterns.deregister("html")
     # The last of them: the paths of images are in their final form then.
-    markdown.treeprocessors.register(Standalone(markdown, base), "standalone", -1)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"{markdown.convert(markdown_text)}\n</main>\n</body>\n</html>\n"
-    )
+    markdown.treeprocessors.register(Standalone(markdown, base, heading), "standalone", -1)
+    return markdown.convert(markdown_text)
 
 
 class Standalone(Treeprocessor):
     """Embeds images, lets wide tables scroll, and takes away links that would run something."""
 
-    def __init__(self, markdown: Markdown, base: Path | None) -> None:
+    def __init__(self, markdown: Markdown, base: Path | None, heading: str) -> None:
         super().__init__(markdown)
-        self.base = base
+        self.base, self.heading = base, heading
 
     def run(self, root: Element) -> None:
         """Change the tree of a page in place."""
@@ -93,15 +105,34 @@ class Standalone(Treeprocessor):
         for link in root.iter("a"):
             if urlsplit(html.unescape(link.get("href", ""))).scheme not in SCHEMES:
                 del link.attrib["href"]
-        for table in [*root.iter("table")]:
-            # The element becomes the frame of its own copy, since an element doesn't know its
-            # parent. What can be scrolled can be reached by keyboard.
-            inner = Element("table")
-            inner.extend([*table])
-            table.clear()
-            table.tag = "div"
-            table.attrib |= {"class": "table", "tabindex": "0"}
-            table.append(inner)
+        heading = self.heading
+        for element in [*root.iter()]:
+            if element.tag in ("h1", "h2", "h3", "h4"):
+                heading = "".join(element.itertext())
+            elif element.tag == "table":
+                frame(element, heading)
+
+
+def frame(table: Element, heading: str) -> None:
+    """Put a table in a frame that scrolls, and name it and its cells for those who hear it.
+
+    Its name is the heading that it stands under; the first cell of a row is that row's head.
+    """
+    for row in table.iter("tr"):
+        for cell in row.iter("th"):
+            cell.set("scope", "col")
+        if row[0].tag == "td":
+            row[0].tag = "th"
+            row[0].set("scope", "row")
+    inner, caption = Element("table"), Element("caption")
+    caption.text = heading
+    inner.extend([caption, *table])
+    # The element becomes the frame of its own copy, since an element doesn't know its parent.
+    # What can be scrolled can be reached by keyboard.
+    table.clear()
+    table.tag = "div"
+    table.attrib |= {"class": "table", "tabindex": "0", "role": "group", "aria-label": heading}
+    table.append(inner)
 
 
 def embedded(source: str, base: Path | None) -> str:

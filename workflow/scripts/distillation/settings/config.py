@@ -114,9 +114,12 @@ class Method(Settings):
 
 
 class Choices(Machine, Engine):
-    """What an experiment chooses: `defaults` has the same keys, without title and data."""
+    """What an experiment chooses: `defaults` has the same keys, without title, data, remark."""
 
     title: str = Field(min_length=1, description="of tables and figures")
+    remark: str | None = Field(
+        None, description="that stands beside the answer, as how the experiment was chosen"
+    )
     data: str = Field(description="a name of a data set")
     seeds: list[Seed] = Field(
         min_length=1, description="one student of each method for each, none twice"
@@ -246,7 +249,7 @@ class Config:
         self.content = plain(content)
         self.data = read_data(self.content["data"])
         defaults, known = (check_map(self.content[key], key) for key in top[2:])
-        if own := [name for name in ("extends", "title", "data") if name in defaults]:
+        if own := [name for name in ("extends", "title", "data", "remark") if name in defaults]:
             raise SettingsError(f"defaults: unknown key {own[0]!r}; allowed: in experiments only")
         check_spelling(defaults, "defaults")
         for name, part in known.items():
@@ -273,7 +276,8 @@ class Config:
         if parent is None:
             return [("defaults", self.content["defaults"]), (where, own)]
         check_known(parent, known, f"{where}.extends")
-        return [*self.chain(parent, (*below, name)), (where, own)]
+        # What is said of one experiment needn't hold for those that extend it.
+        return [*self.chain(parent, (*below, name)), (where, {"remark": None} | own)]
 
     def choices(self, name: str) -> Choices:
         """Return what an experiment chooses, with what it inherits.

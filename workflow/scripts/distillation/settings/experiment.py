@@ -29,13 +29,14 @@ REPORTS = (
     "table.csv", "table.md", "table.html", "summary.json", "provenance.json", "figures",
     "comparison.csv", "comparison_seeds.csv", "fidelity.csv", "comparison.md", "comparison.html",
     "comparison.png", "comparison.svg", "attention_metrics.csv", "attention_metrics.json",
-    "claims.md", "claims.html", "claims",
+    "claims.md", "claims.html", "claims", "index.html",
 )  # fmt: skip
 # Names that are targets or folders already.
 RESERVED = (
     "all", "data", "prepare_data", "train_teacher", "import_teacher", "tabulate_targets",
     "train_student", "evaluate", "extract_attention", "measure_attention", "compare_methods",
-    "render_table", "render_figures", "render_overview", "overview", "render_claims",
+    "render_table", "render_figures", "render_claims", "render_index", "render_overview",
+    "overview",
 )  # fmt: skip
 
 
@@ -628,6 +629,14 @@ class Experiment:
         choices = self.choices
         names = (self.name, choices.data, choices.comparison.metric, f"results/{self.name}")
         return ["--experiment", *names]
+
+    def index_flags(self) -> list[str]:
+        """Return the flags of making the experiment's page."""
+        named = {
+            "results": f"results/{self.name}", "remark": self.choices.remark,
+            "confidence": self.choices.comparison.confidence,
+        }  # fmt: skip
+        return self.run_flags() + flags(named)
 
     # --- Code --------------------------------------------------------------------------------
 
