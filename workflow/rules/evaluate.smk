@@ -97,3 +97,75 @@ rule measure_attention:
         " --provenance {output.provenance:q}"
         " {params.flags:q}"
         " 2>&1 | tee -i {log:q}"
+
+
+# Of students that train together, one job of each step measures all of a seed.
+for name, chosen in EXPERIMENTS.items():
+    if chosen.together:
+        workflow.ruleorder(f"evaluate_students_{name}", "evaluate")
+        workflow.ruleorder(f"extract_attention_students_{name}", "extract_attention")
+
+        rule:
+            name:
+                f"evaluate_students_{name}"
+            input:
+                data=chosen.data_file,
+                checkpoints=chosen.together_files("checkpoint.pt"),
+                teacher_predictions=lambda w, chosen=chosen: chosen.together_reference(w.seed),
+            output:
+                metrics=chosen.together_files("metrics.json"),
+                predictions=chosen.together_files("predictions.npz"),
+            log:
+                f"logs/evaluate_students/{name}/seed_{{seed}}.log",
+            benchmark:
+                f"logs/evaluate_students/{name}/seed_{{seed}}.tsv"
+            conda:
+                "../envs/torch.yaml"
+            threads: chosen.choices.threads
+            resources:
+                mem_mb=lambda w, attempt, name=name: attempt
+                * ESTIMATES[name].evaluation_megabytes(),
+                runtime=lambda w, attempt, name=name: attempt * ESTIMATES[name].students_minutes(),
+                gpu=int(chosen.on_gpu),
+            params:
+                flags=lambda w, chosen=chosen: chosen.evaluation_flags(chosen.together[0], w.seed),
+                code=chosen.code("evaluate", chosen.together, metrics=chosen.metrics),
+            shell:
+                "python workflow/scripts/evaluate.py"
+                " --data {input.data:q}"
+                " --checkpoint {input.checkpoints:q}"
+                " --metrics {output.metrics:q}"
+                " --predictions {output.predictions:q}"
+                " {params.flags:q}"
+                " 2>&1 | tee -i {log:q}"
+
+        rule:
+            name:
+                f"extract_attention_students_{name}"
+            input:
+                data=chosen.data_file,
+                checkpoints=chosen.together_files("checkpoint.pt"),
+            output:
+                attention=chosen.together_files("attention.npz"),
+            log:
+                f"logs/extract_attention_students/{name}/seed_{{seed}}.log",
+            benchmark:
+                f"logs/extract_attention_students/{name}/seed_{{seed}}.tsv"
+            conda:
+                "../envs/torch.yaml"
+            threads: chosen.choices.threads
+            resources:
+                mem_mb=lambda w, attempt, name=name: attempt
+                * ESTIMATES[name].evaluation_megabytes(),
+                runtime=lambda w, attempt, name=name: attempt * ESTIMATES[name].students_minutes(),
+                gpu=int(chosen.on_gpu),
+            params:
+                flags=chosen.attention_flags(),
+                code=chosen.code("extract_attention", chosen.together),
+            shell:
+                "python workflow/scripts/extract_attention.py"
+                " --data {input.data:q}"
+                " --checkpoint {input.checkpoints:q}"
+                " --attention {output.attention:q}"
+                " {params.flags:q}"
+                " 2>&1 | tee -i {log:q}"

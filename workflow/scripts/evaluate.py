@@ -1,10 +1,11 @@
-r"""Measure a trained network on the test split.
+r"""Measure a trained network, or several that have one teacher, on the test split.
 
-Inputs: a checkpoint, prepared data, and for metrics that compare with a teacher the predictions
-that this script wrote for it; without them such metrics are left out. Outputs: metrics (.json),
-each with what tables need to know of it, accuracy by class, confusion matrix and counts; and
-predictions (.npz: logits N x K, labels and predicted classes, in the order of the test split, and
-each metric that has a value for each image, so that models can be compared image by image).
+Inputs: checkpoints, prepared data, and for metrics that compare with a teacher the predictions
+that this script wrote for it; without them such metrics are left out. Outputs for each network:
+metrics (.json), each with what tables need to know of it, accuracy by class, confusion matrix and
+counts; and predictions (.npz: logits N x K, labels and predicted classes, in the order of the test
+split, and each metric that has a value for each image, so that models can be compared image by
+image).
 
 Example:
     python workflow/scripts/evaluate.py --data results/data/digits.npz \
@@ -33,7 +34,15 @@ from distillation.networks import count_multiply_accumulates, count_parameters
 from distillation.record.checkpoint import load_checkpoint
 from distillation.record.files import replacing
 from distillation.record.provenance import PACKAGES, describe_step
-from distillation.settings.arguments import Parser, add_flags, add_plugin, run, taken
+from distillation.settings.arguments import (
+    Parser,
+    add_flags,
+    add_networks,
+    add_plugin,
+    check_counts,
+    run,
+    taken,
+)
 from distillation.settings.measures import Evaluation
 from distillation.settings.training import Machine
 
@@ -43,11 +52,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     flag = parser.add_argument
     flag("--data", type=Path, required=True, help="prepared data, .npz")
-    flag("--checkpoint", type=Path, required=True, help="the network, .pt")
-    flag("--teacher-predictions", type=Path, help="predictions of the student's teacher, .npz")
+    add_networks(parser, {"metrics": ".json", "predictions": ".npz"})
+    flag("--teacher-predictions", type=Path, help="predictions of the students' teacher, .npz")
     add_plugin(parser, "--metric", "metrics", several=True, required=True)
-    flag("--metrics", type=Path, required=True, help="output, .json")
-    flag("--predictions", type=Path, required=True, help="output, .npz")
     add_flags(parser, Evaluation)
     add_flags(parser, Machine)
     return parser.parse_args(argv)
@@ -99,17 +106,32 @@ def finite(path: Path, logits: Tensor) -> Tensor:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Evaluate the network and write metrics and predictions."""
+    """Evaluate the networks and write metrics and predictions of each."""
     arguments = parse_args(argv)
-    batch_size = taken(Evaluation, arguments).batch_size
+    networks = arguments.checkpoint
+    check_counts(arguments, len(networks), "metrics", "predictions")
     device = prepare_device(arguments.device, arguments.threads)
     dataset = read_dataset(arguments.data)
-    model, content = load_checkpoint(arguments.checkpoint, dataset, device)
+    for files in zip(networks, arguments.metrics, arguments.predictions, strict=True):
+        evaluate(*files, arguments, dataset, device)
+
+
+def evaluate(
+    checkpoint: Path,
+    metrics: Path,
+    predictions: Path,
+    arguments: argparse.Namespace,
+    dataset: Dataset,
+    device: torch.device,
+) -> None:
+    """Evaluate a network and write its metrics and predictions."""
+    model, content = load_checkpoint(checkpoint, dataset, device)
     split, labels = dataset.test.to(device), dataset.test.labels
+    batch_size = taken(Evaluation, arguments).batch_size
     started = time.perf_counter()
     logits = predict(model, split, content["mean"], content["std"], batch_size).cpu()
     seconds = time.perf_counter() - started
-    finite(arguments.checkpoint, logits)
+    finite(checkpoint, logits)
     path = arguments.teacher_predictions
     teacher = read_teacher(path, logits, labels) if path else None
     measured = {
@@ -135,7 +157,7 @@ def main(argv: list[str] | None = None) -> None:
         "training_provenance": content["provenance"],
     }
     per_image = {name: metric.per_image for name, metric in measured.items()}
-    with replacing(arguments.metrics) as text, replacing(arguments.predictions) as archive:
+    with replacing(metrics) as text, replacing(predictions) as archive:
         text.write_text(json.dumps(results, indent=2) + "\n")
         np.savez_compressed(
             archive, allow_pickle=False, logits=logits.numpy(), labels=labels.numpy(),
@@ -146,7 +168,7 @@ def main(argv: list[str] | None = None) -> None:
         f"{each['label']} {each['value']:.{each['decimals']}f} {each['unit']}"
         for each in results["metrics"].values()
     ]
-    print(f"{arguments.checkpoint}: {', '.join(told)}", flush=True)
+    print(f"{checkpoint}: {', '.join(told)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,18 +19,28 @@ from typing import get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from distillation.data.dataset import normalise, read_dataset
 from distillation.device import prepare_device
+from distillation.networks import Network
 from distillation.numerics import Collapse, collapse_channels
 from distillation.record.checkpoint import load_checkpoint
 from distillation.record.files import replacing
-from distillation.settings.arguments import Parser, add_flags, run, taken
+from distillation.settings.arguments import (
+    Parser,
+    add_flags,
+    add_networks,
+    check_counts,
+    run,
+    taken,
+)
 from distillation.settings.measures import AttentionImages
 from distillation.settings.training import Machine
 
 # Images per pass: stages of all channels are large.
 BATCH = 128
+COLLAPSES = get_args(Collapse)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,8 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     flag = parser.add_argument
     flag("--data", type=Path, required=True, help="prepared data, .npz")
-    flag("--checkpoint", type=Path, required=True, help="the network, .pt")
-    flag("--attention", type=Path, required=True, help="output, .npz")
+    add_networks(parser, {"attention": ".npz"})
     add_flags(parser, AttentionImages)
     add_flags(parser, Machine)
     return parser.parse_args(argv)
@@ -69,29 +78,37 @@ def choose_images(
 def main(argv: list[str] | None = None) -> None:
     """Extract the maps and write them."""
     arguments = parse_args(argv)
+    check_counts(arguments, len(arguments.checkpoint), "attention")
     chosen = taken(AttentionImages, arguments)
     device = prepare_device(arguments.device, arguments.threads)
     dataset = read_dataset(arguments.data)
-    model, content = load_checkpoint(arguments.checkpoint, dataset, device)
     labels, names = dataset.test.labels.numpy(), dataset.class_names
     indices = choose_images(labels, names, chosen.images_per_class, chosen.seed)
     images = dataset.test.images[indices]
+    for checkpoint, output in zip(arguments.checkpoint, arguments.attention, strict=True):
+        model, content = load_checkpoint(checkpoint, dataset, device)
+        maps = extract(model, normalise(images.to(device), content["mean"], content["std"]))
+        with replacing(output) as archive:
+            np.savez_compressed(
+                archive, allow_pickle=False, images=images.numpy(), indices=indices,
+                labels=labels[indices], class_names=np.array(names),
+                title=np.array(content["title"]), stages=np.array(len(maps) // len(COLLAPSES)),
+                **maps,
+            )  # fmt: skip
+        print(f"{output}: maps of {len(indices)} images", flush=True)
+
+
+def extract(model: Network, images: Tensor) -> dict[str, np.ndarray]:
+    """Return the maps (N, H, W) of normalised images (N, C, H, W), by <collapse>_<stage>."""
     parts: dict[str, list[np.ndarray]] = {}
     for batch in images.split(BATCH):
         with torch.inference_mode():
-            stages = model(normalise(batch.to(device), content["mean"], content["std"])).stages
-        for collapse in get_args(Collapse):
+            stages = model(batch).stages
+        for collapse in COLLAPSES:
             for number, stage in enumerate(stages, start=1):
                 part = collapse_channels(stage, collapse).cpu().numpy()
                 parts.setdefault(f"{collapse}_{number}", []).append(part)
-    maps = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    with replacing(arguments.attention) as archive:
-        np.savez_compressed(
-            archive, allow_pickle=False, images=images.numpy(), indices=indices,
-            labels=labels[indices], class_names=np.array(names), title=np.array(content["title"]),
-            stages=np.array(len(maps) // len(get_args(Collapse))), **maps,
-        )  # fmt: skip
-    print(f"{arguments.attention}: maps of {len(indices)} images", flush=True)
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from distillation.settings.arguments import Parser, read_plugin, run
+from distillation.settings.arguments import Parser, check_counts, read_plugin, run
 from distillation.settings.base import SettingsError
 from distillation.training.objective import needed_of_teacher
 from distillation.training.run import (
@@ -61,12 +61,7 @@ def read_students(arguments: argparse.Namespace) -> list[Student]:
         SettingsError: a term can't be used, or numbers of files and students differ.
     """
     count = len(arguments.students)
-    for name in FILES:
-        if len(getattr(arguments, name)) != count:
-            raise SettingsError(
-                f"--{name}: found {len(getattr(arguments, name))}; allowed: {count}, one for each "
-                f"student"
-            )
+    check_counts(arguments, count, *FILES)
     students = []
     for place, (_, *texts) in enumerate(arguments.students):
         terms = dict(read_plugin("terms", text.split()) for text in texts)

@@ -39,7 +39,7 @@ def describe_step(
         name: written(value)
         for name, value in vars(arguments).items()
         # How long a run may take changes nothing but where it stops, to be gone on with.
-        if not isinstance(value, Path) and name not in ("seed", "time_limit")
+        if not is_path(value) and name not in ("seed", "time_limit")
     }
     script = getattr(sys.modules["__main__"], "__file__", None) or sys.argv[0]
     status = git("status", "--porcelain")
@@ -54,6 +54,12 @@ def describe_step(
         "dirty": None if status is None else bool(status),
         **more,
     }
+
+
+def is_path(value: Any) -> bool:
+    """Return whether a value is a path, or a list of them."""
+    first = value[0] if isinstance(value, list) and value else value
+    return isinstance(first, Path)
 
 
 def written(value: Any) -> Any:

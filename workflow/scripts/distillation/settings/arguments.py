@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -181,6 +182,27 @@ class Explain(argparse.Action):
             for key, field in kind.model_fields.items():
                 print(f"    {key}: {help_text(field)}")
         parser.exit()
+
+
+def add_networks(parser: argparse.ArgumentParser, outputs: Mapping[str, str]) -> None:
+    """Add --checkpoint of one or several networks, and flags of an output for each of them."""
+    parser.add_argument(
+        "--checkpoint", type=Path, nargs="+", required=True, help="the network, or several, .pt"
+    )
+    for name, what in outputs.items():
+        words = f"output, {what}; one for each network"
+        parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, help=words)
+
+
+def check_counts(arguments: argparse.Namespace, count: int, *names: str) -> None:
+    """Refuse flags that don't have as many files as there are networks.
+
+    Raises:
+        SettingsError: one has more or fewer.
+    """
+    for name in names:
+        if (found := len(getattr(arguments, name))) != count:
+            raise SettingsError(f"--{name}: found {found}; allowed: {count}, one for each network")
 
 
 def flags(settings: dict[str, Any]) -> list[str]:

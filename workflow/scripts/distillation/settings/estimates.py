@@ -123,6 +123,10 @@ class Estimates:
         batches = test / self.choices.evaluation.batch_size
         return self.minutes(test * self.cost(model)["multiply_accumulates"], batches)
 
+    def students_minutes(self) -> int:
+        """Return the minutes of evaluating the students that train together."""
+        return sum(self.evaluation_minutes(model) for model in self.experiment.together)
+
     def measurement_minutes(self, seed: int) -> int:
         """Return the minutes of measuring the attention of all networks of a seed."""
         asked, test = self.choices.attention_metrics, self.sizes.test

@@ -547,6 +547,10 @@ class Experiment:
             (self.teacher_file(each, seed) for each in self.together if self.taught(each)), []
         )
 
+    def together_reference(self, seed: int) -> str | list[str]:
+        """Return the predictions of the teacher that they are compared with, or nothing."""
+        return self.reference_file(self.together[0], seed)
+
     def together_flags(self, seed: int) -> list[str]:
         """Return the flags of training the students of a seed together; see `student_flags`."""
         result: list[str] = []
