@@ -1,17 +1,21 @@
 """What the benchmarks train: networks, terms, protocol, and images of noise."""
 
+import platform
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow/scripts"))
 
 from distillation.data.dataset import Dataset, Split, count_views
+from distillation.device import describe_device
 from distillation.networks import Network, build_network, initialise, stage_shapes
+from distillation.record.provenance import git
 from distillation.settings.base import NetworkSettings, TermSettings, checked
 from distillation.settings.plugins import chosen, declared
 from distillation.settings.training import Protocol
@@ -50,12 +54,18 @@ ARMS = {
 }
 
 
-def make_network(depth: int, device: torch.device, width: int = 2, seed: int = 0) -> Network:
-    """Return a fresh wide residual network."""
+def make_network(
+    depth: int,
+    device: torch.device,
+    width: int = 2,
+    seed: int = 0,
+    memory: torch.memory_format = torch.channels_last,
+) -> Network:
+    """Return a fresh wide residual network, in the layout that trainings use unless told."""
     settings = checked(declared("networks", "wrn"), {"depth": depth, "width": width})
     model = build_network("wrn", cast(NetworkSettings, settings), CLASSES, 3)
     initialise(model, "ones", torch.Generator().manual_seed(1000 * seed + depth))
-    return model.to(device)
+    return model.to(device, memory_format=memory)  # type: ignore[call-overload]
 
 
 def noise(count: int, side: int, seed: int, device: torch.device) -> Split:
@@ -74,9 +84,8 @@ def make_students(
     arms: list[Arm], dataset: Dataset, picked: Picked, protocol: Protocol = PROTOCOL, seed: int = 0
 ) -> Together:
     """Return the training steps of arms that share a teacher, as train_student makes them."""
-    device = dataset.train.images.device
-    teacher: Network | Tensor | None = None
-    shapes = []
+    device, size = dataset.train.images.device, (dataset.image_size, 3)
+    teacher, shapes = None, []
     taught = next((arm for arm in arms if arm.teacher), arms[0])
     if taught.tabled:
         views = count_views(protocol.padding, protocol.flip)
@@ -84,14 +93,29 @@ def make_students(
         teacher = teacher.to(device)
     elif taught.teacher:
         teacher = make_network(taught.teacher, device, taught.width).eval()
-        teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        shapes = stage_shapes(teacher, dataset.image_size, 3)
-    feed = Feed(dataset, protocol, teacher, picked)
-    steps = []
+        shapes = stage_shapes(teacher, *size)
+    feed, steps = Feed(dataset, protocol, teacher, picked), []
     for arm in arms:
-        student = make_network(arm.depth, device, arm.width, seed)
-        student = student.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        pair = Pair(stage_shapes(student, dataset.image_size, 3), shapes)
+        student = make_network(arm.depth, device, arm.width, seed).train()
+        pair = Pair(stage_shapes(student, *size), shapes)
         terms = cast(dict[str, TermSettings], chosen("terms", arm.terms, "terms"))
-        steps.append(Step(student, Objective(terms, pair).to(device), feed, protocol, picked))
+        steps.append(Step(student, Objective(terms, pair, CLASSES).to(device), feed))
     return Together(steps)
+
+
+def seconds_of(action: Callable[[], object], device: torch.device) -> float:
+    """Return how long an action takes, until the device has done it."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else bool
+    wait()
+    started = time.perf_counter()
+    action()
+    wait()
+    return time.perf_counter() - started
+
+
+def describe_machine(device: torch.device) -> dict[str, str]:
+    """Return what figures were measured on, and with."""
+    return describe_device(device) | {
+        "torch": torch.__version__, "python": platform.python_version(),
+        "commit": git("rev-parse", "--short=12", "HEAD") or "unknown",
+    }  # fmt: skip

@@ -8,10 +8,10 @@ images is contested: methods differ on each with a leaning of the image's own, a
         --markdown docs/benchmarks/coverage.md
 """
 
-import argparse
 import itertools
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -58,21 +58,25 @@ class Simulated(Settings):
     seed: int = Field(0, ge=0, description="of all draws")
 
 
-def draw(
-    true: float,
-    seeds: int,
-    images: int,
-    deviation: float,
-    leaning: float,
-    generator: np.random.Generator,
-) -> np.ndarray:
+class Cell(NamedTuple):
+    """A kind of experiment: seeds and test images, and what SPREADS and LEANINGS say."""
+
+    seeds: int
+    images: int
+    deviation: float
+    correlation: float
+    leaning: float
+
+
+def draw(true: float, cell: Cell, generator: np.random.Generator) -> np.ndarray:
     """Return differences (S, N) of two methods on each image: -100, 0 or 100 percent.
 
-    Their mean over all seeds and images that there could be is `true`; `deviation` is that of the
-    difference from seed to seed, both in points.
+    Their mean over all seeds and images that there could be is `true`, in points.
     """
+    seeds, images, deviation, correlation, leaning = cell
+    between = deviation * (2 * (1 - correlation)) ** 0.5
     contested = generator.binomial(images, CONTESTED)
-    by_seed = (true + generator.normal(0, deviation, (seeds, 1))) / (100 * CONTESTED)
+    by_seed = (true + generator.normal(0, between, (seeds, 1))) / (100 * CONTESTED)
     means = by_seed + generator.uniform(-leaning, leaning, contested)
     differ = np.maximum(np.abs(means), 0.5 if leaning < 0.5 else 0)
     chance = generator.random((seeds, contested))
@@ -82,18 +86,11 @@ def draw(
     return found
 
 
-def simulate(
-    seeds: int,
-    images: int,
-    deviation: float,
-    leaning: float,
-    trials: int,
-    generator: np.random.Generator,
-) -> dict[str, float]:
+def simulate(cell: Cell, trials: int, generator: np.random.Generator) -> dict[str, float]:
     """Return how often each of NOMINAL is so, in percent."""
     found = {name: [] for name in NOMINAL}
     for true, _ in itertools.product((0.0, SMALLEST), range(trials)):
-        values = draw(true, seeds, images, deviation, leaning, generator)
+        values = draw(true, cell, generator)
         estimate = mean_over_seeds_and_images(values).estimate(0.95)
         alone = mean_over_seeds(values.mean(axis=1)).estimate(0.95)
         found["in 95 %"].append(estimate.low <= true <= estimate.high)
@@ -167,18 +164,13 @@ def main(argv: list[str] | None = None) -> None:
     add_flags(parser, Simulated)
     parser.add_argument("--json", type=Path, required=True, help="output, .json")
     parser.add_argument("--markdown", type=Path, required=True, help="output, .md")
-    arguments: argparse.Namespace = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     settings = taken(Simulated, arguments)
     trials, generator = settings.trials, np.random.default_rng(settings.seed)
     cells = []
     for seeds, images, spread, leaning in itertools.product(SEEDS, IMAGES, SPREADS, LEANINGS):
-        deviation, correlation = spread
-        between = deviation * (2 * (1 - correlation)) ** 0.5
-        cell = {
-            "seeds": seeds, "images": images, "deviation": deviation, "correlation": correlation,
-            "leaning": leaning,
-        }  # fmt: skip
-        cells.append(cell | simulate(seeds, images, between, leaning, trials, generator))
+        cell = Cell(seeds, images, *spread, leaning)
+        cells.append(cell._asdict() | simulate(cell, trials, generator))
     families = {
         f"{name}, {seeds} seeds": false_in_any(effects, seeds, 2 * trials, settings.seed)
         for seeds in (3, 5)

@@ -13,7 +13,6 @@ import argparse
 import gc
 import itertools
 import json
-import platform
 import signal
 import statistics
 import sys
@@ -26,20 +25,18 @@ from typing import Any, Literal
 
 import arms
 import torch
-from arms import ARMS, Arm, make_dataset, make_network, make_students, noise
+from arms import MEAN, STD
 from pydantic import Field
 from torch import Tensor
 
 from distillation.data.dataset import Dataset, normalise
-from distillation.device import describe_device, prepare_device
+from distillation.device import prepare_device
 from distillation.measuring.accuracy import predict
 from distillation.networks import count_multiply_accumulates
 from distillation.record.files import replacing
-from distillation.record.provenance import git
 from distillation.settings.arguments import Parser, add_flags, run, taken
 from distillation.settings.base import Settings, checked
 from distillation.settings.training import Engine
-from distillation.training.graph import Captured
 from distillation.training.precision import Picked, pick
 from distillation.training.step import Together
 
@@ -91,17 +88,23 @@ class Checker:
         self.found: dict[str, Any] = {}
         self.protocol = arms.PROTOCOL.model_copy(update={"batch_size": self.scale.batch})
 
-    def arm(self, name: str) -> Arm:
+    def arm(self, name: str) -> arms.Arm:
         """Return an arm, tiny if the check is small."""
-        arm = ARMS[name]
+        arm = arms.ARMS[name]
         if not self.check.small:
             return arm
         return replace(arm, depth=10, teacher=arm.teacher and 16, width=1)
 
+    def students(self, names: list[str], data: Dataset, picked: Picked, seed: int = 0) -> Together:
+        """Return the steps of arms."""
+        chosen = [self.arm(name) for name in names]
+        return arms.make_students(chosen, data, picked, self.protocol, seed)
+
     def dataset(self, train: int, test: int = 2) -> Dataset:
         """Return a data set of noise on the device."""
         side = self.scale.side
-        return make_dataset(noise(train, side, 1, self.device), noise(test, side, 2, self.device))
+        splits = (arms.noise(*each, self.device) for each in ((train, side, 1), (test, side, 2)))
+        return arms.make_dataset(*splits)
 
     def attempt(self, part: str, name: str, function: Callable[[], Any]) -> None:
         """Write down what a function returns, or its error, or that there was no time for it."""
@@ -119,42 +122,21 @@ class Checker:
                 into[name] = {"error": f"{type(error).__name__}: {str(error)[:2000]}"}
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-        self.free()
-        spent = time.monotonic() - started
-        print(f"{spent:5.1f} s  {part}, {name}: {json.dumps(into[name])}", flush=True)
-
-    def free(self) -> None:
-        """Give back what an attempt has left in memory."""
         gc.collect()
         if self.cuda:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-
-    def seconds_of(self, action: Callable[[], object]) -> float:
-        """Return how long an action takes, until the device has done it."""
-        self.wait()
-        started = time.perf_counter()
-        action()
-        self.wait()
-        return time.perf_counter() - started
-
-    def wait(self) -> None:
-        """Wait until the device has done what it was given."""
-        if self.cuda:
-            torch.cuda.synchronize()
+        spent = time.monotonic() - started
+        print(f"{spent:5.1f} s  {part}, {name}: {json.dumps(into[name])}", flush=True)
 
     def picks(self) -> dict[str, str]:
         """Return what is picked for a short run and a long one, and why."""
-        model, images = make_network(16, self.device), self.images(self.scale.batch)
-        each = 6 * count_multiply_accumulates(model, self.scale.side, 3) * 50_000
+        model, side = arms.make_network(16, self.device), self.scale.side
+        seen = normalise(arms.noise(self.scale.batch, side, 3, self.device).images, MEAN, STD)
+        each = 6 * count_multiply_accumulates(model, side, 3) * 50_000
         runs = {f"{epochs} epochs of WRN-16-2": epochs * each for epochs in (1, 200)}
-        return {
-            name: pick(checked(Engine, {}), model, images, cost)[1] for name, cost in runs.items()
-        }
-
-    def images(self, count: int) -> Tensor:
-        """Return normalised images of noise."""
-        return normalise(noise(count, self.scale.side, 3, self.device).images, arms.MEAN, arms.STD)
+        engine = checked(Engine, {})
+        return {name: pick(engine, model, seen, cost)[1] for name, cost in runs.items()}
 
     def same_bits(self, names: list[str], picked: Picked) -> dict[str, Any]:
         """Train students eagerly, by graphs, and with a stop between; tell what differs.
@@ -168,15 +150,13 @@ class Checker:
         data = self.dataset(scale.bit_steps * scale.batch + scale.last_batch)
 
         def trained(picked: Picked, stop: int | None, names: list[str]) -> dict[str, Tensor]:
-            chosen = [self.arm(name) for name in names]
-            return train(
-                lambda seed: make_students(chosen, data, picked, self.protocol, seed), stop
-            )
+            return train(lambda seed: self.students(names, data, picked, seed), stop)
 
-        first: dict[str, Tensor] = {}
-        for place, name in enumerate(names):
-            for key, tensor in trained(picked, None, [name]).items():
-                first[key.replace("0.", f"{place}.", 1)] = tensor
+        first = {
+            key.replace("0.", f"{place}.", 1): tensor
+            for place, name in enumerate(names)
+            for key, tensor in trained(picked, None, [name]).items()
+        }
         result: dict[str, Any] = {"steps": scale.bit_steps + 1, "tensors": len(first)}
         for way, how in ways.items():
             stop = scale.bit_steps // 2 if "resumed" in way else None
@@ -186,11 +166,11 @@ class Checker:
 
     def speed(self, names: list[str], picked: Picked, data: Dataset) -> dict[str, Any]:
         """Return images per second of full batches, the time until the first, and memory."""
-        together = make_students([self.arm(name) for name in names], data, picked, self.protocol)
+        together = self.students(names, data, picked)
         together.begin(0, 1)
-        run_step, sizes = runner(together), together.remaining()
-        started = self.seconds_of(lambda: run_step(next(sizes)))
-        result = self.timed(lambda: run_step(next(sizes)))
+        sizes = together.remaining()
+        started = arms.seconds_of(lambda: together(next(sizes)), self.device)
+        result = self.timed(lambda: together(next(sizes)))
         finite = all(int(step.bad_step) < 0 for step in together.steps)
         return result | {"seconds_of_first_step": started, "loss_is_finite": finite}
 
@@ -200,7 +180,7 @@ class Checker:
         for _ in range(scale.steps // 10):
             action()
         for _ in range(scale.turns):
-            seconds = self.seconds_of(lambda: [action() for _ in range(scale.steps)])
+            seconds = arms.seconds_of(lambda: [action() for _ in range(scale.steps)], self.device)
             speeds.append(scale.steps * scale.batch / seconds)
         result = {"images_per_second": round(statistics.median(speeds)),
                   "turns": [round(speed) for speed in speeds]}  # fmt: skip
@@ -213,20 +193,17 @@ class Checker:
         """Return images per second of the textbook loop."""
         from training_step import textbook_steps
 
-        split = noise(self.scale.train, self.scale.side, 1, torch.device("cpu"))
-        steps = textbook_steps(
-            self.arm(name), split, self.device, self.check.workers, self.scale.batch
-        )
+        split = arms.noise(self.scale.train, self.scale.side, 1, torch.device("cpu"))
+        workers, batch = self.check.workers, self.scale.batch
+        steps = textbook_steps(self.arm(name), split, self.device, workers, batch)
         return self.timed(lambda: next(steps))
 
     def evaluation(self, depth: int) -> dict[str, float]:
         """Return the seconds that a network takes for the test images, the least of three."""
-        width = 1 if self.check.small else 2
-        model = make_network(depth, self.device, width)
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        split = self.dataset(2, self.scale.test).test
+        model = arms.make_network(depth, self.device, 1 if self.check.small else 2)
+        split, images = self.dataset(2, self.scale.test).test, EVALUATION_BATCH
         seconds = [
-            self.seconds_of(lambda: predict(model, split, arms.MEAN, arms.STD, EVALUATION_BATCH))
+            arms.seconds_of(lambda: predict(model, split, MEAN, STD, images), self.device)
             for _ in range(4)
         ]
         return {"seconds": min(seconds[1:]), "first": seconds[0], "images": self.scale.test}
@@ -263,8 +240,8 @@ def train(make: Callable[[int], Together], stop: int | None) -> dict[str, Tensor
     """Train an epoch, with other students that take the state over after `stop` steps."""
     together = make(0)
     together.begin(0, 1)
-    sizes = [*together.remaining()]
-    advance(together, sizes[:stop])
+    for size in [*together.remaining()][:stop]:
+        together(size)
     if stop:
         kept = state_of(together)
         # Their first weights are others.
@@ -272,20 +249,9 @@ def train(make: Callable[[int], Together], stop: int | None) -> dict[str, Tensor
         for name, tensor in together.state().items():
             tensor.copy_(kept[name])
         together.begin(0, 1, resumed=True)
-        advance(together, sizes[stop:])
+        for size in together.remaining():
+            together(size)
     return state_of(together)
-
-
-def advance(together: Together, sizes: list[int]) -> None:
-    """Do steps, as a graph if that is what is picked."""
-    run_step = runner(together)
-    for size in sizes:
-        run_step(size)
-
-
-def runner(together: Together) -> Callable[[int], None]:
-    """Return what does a step, as a graph if that is what is picked."""
-    return Captured(together) if together.steps[0].picked.graph else together
 
 
 def state_of(together: Together) -> dict[str, Tensor]:
@@ -325,10 +291,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_args(argv)
     check = taken(Check, arguments)
     checker = Checker(check)
-    versions = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-    checker.found["machine"] = describe_device(checker.device) | versions | {
-        "torch": torch.__version__, "python": platform.python_version(),
-        "commit": git("rev-parse", "HEAD"), "small": check.small,
+    checker.found["machine"] = arms.describe_machine(checker.device) | {
+        "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "small": check.small,
     }  # fmt: skip
     print(json.dumps(checker.found["machine"]), flush=True)
     signal.signal(signal.SIGALRM, time_is_up)

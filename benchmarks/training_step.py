@@ -12,21 +12,20 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import re
 import resource
 import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 # What torch's profiler logs of itself would stand among the results; it is read at the import.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
+import arms
 import numpy as np
 import torch
-from arms import ARMS, BATCH, MEAN, SIZE, STD, Arm, make_dataset, make_network, make_students, noise
+from arms import ARMS, BATCH, MEAN, SIZE, STD
 from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
@@ -36,16 +35,15 @@ from torchvision import transforms
 from torchvision.datasets import VisionDataset
 
 from distillation.data.dataset import Split, normalise
-from distillation.device import describe_device, prepare_device
+from distillation.device import prepare_device
 from distillation.networks import count_multiply_accumulates
 from distillation.record.files import replacing
-from distillation.record.provenance import git
+from distillation.reporting.tables import table_line, table_lines
 from distillation.settings.arguments import Parser, add_flags, run, taken
 from distillation.settings.base import Settings
 from distillation.settings.training import Engine, Machine
 from distillation.terms.at import attention_transfer
 from distillation.terms.kd import knowledge_distillation
-from distillation.training.loop import prepared
 from distillation.training.precision import Picked, pick
 
 IMAGES = 2048
@@ -92,13 +90,17 @@ class Images(VisionDataset):
 
 
 def textbook_steps(
-    arm: Arm, split: Split, device: torch.device, workers: int, batch_size: int = BATCH
+    arm: arms.Arm, split: Split, device: torch.device, workers: int, batch_size: int = BATCH
 ) -> Iterator[None]:
     """Train as a tutorial does, without end; yield after each step."""
     images = Images(split.images.numpy(), split.labels.numpy())
     loader = DataLoader(images, batch_size, shuffle=True, num_workers=workers)
-    student = make_network(arm.depth, device, arm.width).train()
-    teacher = make_network(arm.teacher, device, arm.width).eval() if arm.teacher else None
+    networks = [
+        arms.make_network(depth, device, arm.width, memory=torch.contiguous_format)
+        for depth in (arm.depth, arm.teacher)
+        if depth
+    ]
+    student, teacher = networks[0].train(), networks[1].eval() if arm.teacher else None
     optimizer = torch.optim.SGD(student.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
     running = 0.0
     while True:
@@ -121,51 +123,37 @@ def textbook_steps(
             yield
 
 
-def our_steps(arm: Arm, split: Split, picked: Picked) -> Iterator[None]:
+def our_steps(arm: arms.Arm, split: Split, picked: Picked) -> Iterator[None]:
     """Train as this project does, without end; yield after each step."""
-    run_step, together = prepared(make_students([arm], make_dataset(split, split), picked).steps)
+    together = arms.make_students([arm], arms.make_dataset(split, split), picked)
     for epoch in itertools.count(1):
         together.begin(0, epoch)
         for size in together.remaining():
-            run_step(size)
+            together(size)
             yield
-
-
-def seconds_of(action: Callable[[], object], device: torch.device) -> float:
-    """Return how long an action takes, until the device has done it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def convolution_seconds(depth: int, device: torch.device, dtype: torch.dtype) -> float:
     """Return the time of the convolutions of a training step alone, forward and backward."""
-    model = make_network(depth, device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = arms.make_network(depth, device)
     layers: list[tuple[nn.Module, torch.Size]] = []
-    hooks = [
-        layer.register_forward_hook(
-            lambda layer, inputs, _: layers.append((layer, inputs[0].shape))
-        )
-        for layer in model.modules()
-        if isinstance(layer, nn.Conv2d)
-    ]
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(
+                lambda layer, inputs, _: layers.append((layer, inputs[0].shape))
+            )
     with torch.no_grad():
         model(torch.zeros(BATCH, 3, SIZE, SIZE, device=device))
-    for hook in hooks:
-        hook.remove()
     total = 0.0
-    for layer, shape in layers:
+    # A copy: the hooks go on noting.
+    for layer, shape in [*layers]:
         layer = layer.to(dtype)
         # The images themselves need no gradient.
         inputs = torch.randn(shape, device=device, dtype=dtype, requires_grad=shape[1] > 3)
         inputs.data = inputs.data.contiguous(memory_format=torch.channels_last)
         gradient = torch.ones_like(layer(inputs))
         total += min(
-            seconds_of(lambda: layer(inputs).backward(gradient), device)  # noqa: B023 called here
+            arms.seconds_of(lambda: layer(inputs).backward(gradient), device)  # noqa: B023 called here
             for _ in range(4)
         )
     return total
@@ -176,24 +164,25 @@ def time_by_kind(steps: Iterator[None], count: int) -> dict[str, float]:
     with torch.profiler.profile() as profile:
         for _ in range(count):
             next(steps)
-    cuda = torch.cuda.is_available()
+    device = "device" if torch.cuda.is_available() else "cpu"
     seconds = dict.fromkeys([*KINDS, "other"], 0.0)
     for event in profile.key_averages():
         kinds = (kind for kind, names in KINDS.items() if re.search(names, event.key))
-        time_ = event.self_device_time_total if cuda else event.self_cpu_time_total
-        seconds[next(kinds, "other")] += time_
+        seconds[next(kinds, "other")] += getattr(event, f"self_{device}_time_total")
     return {kind: each / sum(seconds.values()) for kind, each in seconds.items()}
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Return floating-point operations per second of a product of 2048 x 2048 matrices."""
     matrix = torch.ones(2048, 2048, device=device, dtype=dtype)
-    return 2 * 2048**3 / min(seconds_of(lambda: matrix @ matrix, device) for _ in range(6))
+    return 2 * 2048**3 / min(arms.seconds_of(lambda: matrix @ matrix, device) for _ in range(6))
 
 
-def measure_arm(arm: Arm, timing: Timing, device: torch.device, picked: Picked) -> dict[str, Any]:
+def measure_arm(
+    arm: arms.Arm, timing: Timing, device: torch.device, picked: Picked
+) -> dict[str, Any]:
     """Return images/s of both loops, the ratio in each turn, and what the time goes to."""
-    split = noise(IMAGES, SIZE, 0, torch.device("cpu"))
+    split = arms.noise(IMAGES, SIZE, 0, torch.device("cpu"))
     loops = {
         "textbook": textbook_steps(arm, split, device, timing.workers),
         "ours": our_steps(arm, split.to(device), picked),
@@ -201,7 +190,7 @@ def measure_arm(arm: Arm, timing: Timing, device: torch.device, picked: Picked) 
     speeds: dict[str, list[float]] = {name: [] for name in loops}
     for turn in range(timing.turns + 1):
         for name, steps in loops.items():
-            seconds = seconds_of(
+            seconds = arms.seconds_of(
                 lambda steps=steps: [next(steps) for _ in range(timing.steps)], device
             )
             # The first turn fills caches and compiles.
@@ -210,9 +199,9 @@ def measure_arm(arm: Arm, timing: Timing, device: torch.device, picked: Picked) 
     taught = arm.teacher if not arm.tabled else None
     dtype = getattr(torch, picked.precision)
     speed = statistics.median(speeds["ours"])
-    operations = 6 * count_multiply_accumulates(make_network(arm.depth, device), SIZE, 3)
+    operations = 6 * count_multiply_accumulates(arms.make_network(arm.depth, device), SIZE, 3)
     if taught:
-        operations += 2 * count_multiply_accumulates(make_network(taught, device), SIZE, 3)
+        operations += 2 * count_multiply_accumulates(arms.make_network(taught, device), SIZE, 3)
     result: dict[str, Any] = {
         "textbook_images_per_second": statistics.median(speeds["textbook"]),
         "images_per_second": speed,
@@ -244,46 +233,34 @@ def main(argv: list[str] | None = None) -> None:
     """Time all arms, print a table and write JSON."""
     arguments = parse_args(argv)
     device = prepare_device(arguments.device, arguments.threads)
-    batch = normalise(noise(BATCH, SIZE, 0, device).images, MEAN, STD)
-    picked, chosen = pick(taken(Engine, arguments), make_network(16, device), batch, 0)
-    machine = describe_device(device) | {
-        "threads": str(arguments.threads),
-        "engine": chosen,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "commit": git("rev-parse", "--short=12", "HEAD") or "unknown",
-    }
+    batch = normalise(arms.noise(BATCH, SIZE, 0, device).images, MEAN, STD)
+    picked, chosen = pick(taken(Engine, arguments), arms.make_network(16, device), batch, 0)
+    machine = arms.describe_machine(device) | {"threads": str(arguments.threads), "engine": chosen}
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
-    print(
-        "| | textbook, images/s | ours, images/s | ratio (spread) | of matrix rate "
-        "| of convolution limit |"
-    )
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    measured = {}
-    for arm in arguments.arms:
-        found = measured[arm] = measure_arm(ARMS[arm], taken(Timing, arguments), device, picked)
-        ratios = found["ratios"]
-        limit = found.get("share_of_convolution_limit")
-        print(
-            f"| {arm} | {found['textbook_images_per_second']:,.0f} "
-            f"| {found['images_per_second']:,.0f} "
-            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
-            f"| {found['share_of_matrix_rate']:.0%} | {f'{limit:.0%}' if limit else '-'} |",
-            flush=True,
-        )
+    columns = ["textbook, images/s", "ours, images/s", "ratio (spread)", "of matrix rate",
+               "of convolution limit"]  # fmt: skip
+    print(*table_lines(["", *columns], []), sep="\n", flush=True)
+    measured, shares = {}, []
+    for name in arguments.arms:
+        found = measured[name] = measure_arm(ARMS[name], taken(Timing, arguments), device, picked)
+        ratios, limit = found["ratios"], found.get("share_of_convolution_limit")
+        cells = [
+            name, f"{found['textbook_images_per_second']:,.0f}",
+            f"{found['images_per_second']:,.0f}",
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            f"{found['share_of_matrix_rate']:.0%}", f"{limit:.0%}" if limit else "-",
+        ]  # fmt: skip
+        print(table_line(cells), flush=True)
+        shares.append([name, *(f"{share:.0%}" for share in found["time_by_kind"].values())])
     print("\nShares of the time of our step, by torch's profiler:\n")
-    print(f"| | {' | '.join([*KINDS, 'other'])} |\n| --- |{' ---: |' * (len(KINDS) + 1)}")
-    for arm, found in measured.items():
-        print(
-            f"| {arm} | {' | '.join(f'{share:.0%}' for share in found['time_by_kind'].values())} |"
-        )
+    print(*table_lines(["", *KINDS, "other"], shares), sep="\n")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
     print(f"\nPeak memory, all arms in one process: {peak / 1e9:.1f} GB")
     if arguments.json:
+        content = {"machine": machine, "arms": measured, "peak_memory_bytes": peak}
         with replacing(arguments.json) as file:
-            content = {"machine": machine, "arms": measured, "peak_memory_bytes": peak}
             file.write_text(json.dumps(content, indent=2) + "\n")
 
 

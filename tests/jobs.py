@@ -88,16 +88,13 @@ ALL_SWEEP = whole("sweep", [("twin_teacher", 0), ("at", 1), ("twin", 1)]) | (
 ALL = ALL_TINY | ALL_PICTURES | ALL_SWEEP
 
 
-def assert_same_checkpoint(folder: Path, expected: Path) -> None:
-    """Assert that two folders hold the same network, bit by bit, and the same record of it."""
-    ours, theirs = (
-        torch.load(each / "checkpoint.pt", weights_only=True) for each in (folder, expected)
-    )
-    states = [content.pop("state") for content in (ours, theirs)]
-    assert states[0].keys() == states[1].keys()
-    for name, tensor in states[0].items():
-        assert torch.equal(tensor, states[1][name]), name
-    assert ours == theirs
+def assert_same_checkpoint(one: Path, two: Path) -> None:
+    """Assert that two checkpoints, by file or folder, hold the same bits and the same record."""
+    files = [path / "checkpoint.pt" if path.is_dir() else path for path in (one, two)]
+    contents = [torch.load(file) for file in files]
+    states = [content.pop("state") for content in contents]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+    assert contents[0] == contents[1]
 
 
 def edit(file: Path, before: str, after: str) -> None:

@@ -12,10 +12,10 @@ from distillation.settings.base import NetworkSettings, TermSettings, checked
 from distillation.settings.plugins import chosen, declared
 from distillation.settings.training import Protocol
 from distillation.terms import Pair
-from distillation.training.loop import Keeper, Learner, Row, fit
+from distillation.training.loop import fit
 from distillation.training.objective import Objective
 from distillation.training.precision import Picked
-from distillation.training.resume import find
+from distillation.training.resume import Learner, Row, find
 from distillation.training.step import Feed, Step
 
 # 32 images make four steps an epoch, the last one of two images.
@@ -73,9 +73,14 @@ def make_feed(
 def make_step(feed: Feed, settings: Mapping[str, Any], model: Network | None = None) -> Step:
     """Return the step of a student with these terms."""
     model, size = model or network(), (feed.dataset.image_size, 1)
-    shapes = [stage_shapes(each, *size) for each in (model, feed.teacher) if each]
-    pair = Pair(shapes[0], shapes[1] if len(shapes) > 1 else [])
-    return Step(model, Objective(terms(settings), pair), feed, feed.protocol, feed.picked)
+    shapes = stage_shapes(feed.teacher, *size) if isinstance(feed.teacher, Network) else []
+    pair = Pair(stage_shapes(model, *size), shapes)
+    return Step(model, Objective(terms(settings), pair, 10), feed)
+
+
+def never() -> bool:
+    """Return that there is no wish to stop."""
+    return False
 
 
 def train(
@@ -89,17 +94,18 @@ def train(
     resume: Path | None = None,
     fingerprint: str = "this run",
     report: Callable[[str], None] | None = None,
-    **keeper: Callable[[], bool],
+    stop_asked: Callable[[], bool] = never,
+    time_is_up: Callable[[], bool] = never,
 ) -> tuple[Network, list[Row]]:
     """Train a network and return it with its history; a teacher is made if a term needs one."""
     if teacher is None and len(settings) > 1:
         teacher = teacher_network()
     report = report or [].append
     step = make_step(make_feed(dataset, protocol, teacher), settings, model)
-    kept = find(resume, fingerprint, report)
-    history = kept.put_back(step, report) if kept else []
-    learner = Learner(step, Keeper(resume, fingerprint, report, **keeper), history)
-    fit([learner], seed, kept)
+    learner = Learner(step, report, resume, fingerprint)
+    if kept := find(resume, fingerprint, report):
+        learner.go_on(kept)
+    fit([learner], seed, stop_asked, time_is_up)
     return step.student, learner.history
 
 
@@ -112,11 +118,3 @@ def assert_same_run(one: tuple[Network, list[Row]], two: tuple[Network, list[Row
     """Check that two runs ended in the same network, bit for bit, by the same way."""
     torch.testing.assert_close(one[0].state_dict(), two[0].state_dict(), rtol=0, atol=0)
     assert numbers(one[1]) == numbers(two[1])
-
-
-def assert_same_checkpoint(one: Path, two: Path) -> None:
-    """Check that two checkpoints hold the same bits, and that the same is told of them."""
-    contents = [torch.load(path) for path in (one, two)]
-    states = [content.pop("state") for content in contents]
-    torch.testing.assert_close(*states, rtol=0, atol=0)
-    assert contents[0] == contents[1]

@@ -25,7 +25,6 @@ import scipy.stats
 import sklearn.datasets
 import sklearn.model_selection
 import snakemake.cli
-import torch
 import torch.utils.tensorboard
 
 PRELOADED = (matplotlib.pyplot, pandas, scipy.stats, sklearn.datasets, sklearn.model_selection)
@@ -92,8 +91,6 @@ def main(address: Path, owner: int) -> None:
     unready = address.with_suffix(".unready")
     listener.bind(str(unready))
     listener.listen(64)
-    # Loads what the same call with True needs, which takes over a second.
-    torch.use_deterministic_algorithms(False)
     # A collection in a fork would copy every page that it visits.
     gc.freeze()
     # Forks that have ended leave nothing behind.

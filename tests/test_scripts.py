@@ -24,7 +24,7 @@ from distillation.data.dataset import read_dataset
 from distillation.record.checkpoint import load_checkpoint
 from distillation.record.digest import code_digest
 from distillation.training.run import Student
-from learners import assert_same_checkpoint
+from jobs import assert_same_checkpoint
 from made import mistake
 from shell import ROOT
 

@@ -111,14 +111,12 @@ def test_stopped_at_random_moments(finished: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:
         alone = pool.submit(run, command, tmp_path / "alone")
         outcomes = []
-        for turn in range(6):
-            number = SIGNALS[turn % len(SIGNALS)]
+        for turn, number in enumerate(2 * SIGNALS):
             # Once it is hit while it starts, before it can say anything.
             after = "" if turn == 4 else "parameters"
             delay = moments.uniform(0, 0.7 if after else 3)
             outcome = interrupt(command, tmp_path / "hit", number, delay, after)
-            if after:
-                outcomes.append(outcome)
+            outcomes += [outcome] if after else []
         assert alone.result().returncode == 0
     # Some came too late or too early; most hit the training itself.
     stopped = [error for status, error in outcomes if status == 1]
@@ -133,11 +131,8 @@ def test_stopped_at_random_moments(finished: Path, tmp_path: Path) -> None:
     assert_same_training(tmp_path / "hit/out", tmp_path / "alone/out")
     # Nothing is left of what it was kept going by.
     assert not list((tmp_path / "hit/resume").iterdir())
-    assert {path.name for path in (tmp_path / "hit/out").iterdir()} == {
-        "checkpoint.pt",
-        "history.csv",
-        "tensorboard",
-    }
+    left = {path.name for path in (tmp_path / "hit/out").iterdir()}
+    assert left == {"checkpoint.pt", "history.csv", "tensorboard"}
 
 
 def test_stopped_inside_snakemake(finished: Path, tmp_path: Path, snakemake: Snakemake) -> None:
@@ -147,14 +142,13 @@ def test_stopped_inside_snakemake(finished: Path, tmp_path: Path, snakemake: Sna
     trees = [shutil.copytree(finished, tmp_path / name) for name in ("hit", "alone")]
     for tree in trees:
         (tree / "change.yaml").write_text(overlay)
-    arguments = [
-        *("--cores", "1", f"{target}/checkpoint.pt", "--configfile", TINY, "change.yaml"),
-    ]
+    configuration = ["--configfile", TINY, "change.yaml"]
+    arguments = ["--cores", "1", f"{target}/checkpoint.pt", *configuration]
     command = [sys.executable, "-m", "snakemake", *arguments]
     for number in (signal.SIGINT, signal.SIGKILL):
         status, _ = interrupt(command, trees[0], number, 0.2, "epoch ")
         assert status != 0
-        unlocked = snakemake(trees[0], "--unlock", "all", "--configfile", TINY, "change.yaml")
+        unlocked = snakemake(trees[0], "--unlock", "all", *configuration)
         assert unlocked.returncode == 0, unlocked.stdout
     for tree in trees:
         done = snakemake(tree, *arguments)
@@ -200,50 +194,38 @@ DISKS = {
 SAYS = {"full": "No space left", "read-only": "Read-only file system", "quota": "File too large"}
 
 
-def steps(finished: Path) -> dict[str, list[str]]:
-    """Return a command line of each step, on the finished run, with outputs in `disk`."""
-    results = finished / "results"
-    model = results / "tiny/at_kd/seed_0"
-    network = ["--data", str(results / "data/tiny.npz"), "--device", "cpu"]
-    network += ["--checkpoint", str(model / "checkpoint.pt")]
-    files = [str(model / name) for name in ("metrics.json", "history.csv", "attention.npz")]
-    teacher = [file.replace("tiny/at_kd/", "tiny/teacher/") for file in files]
-    digits = yaml.safe_load((ROOT / TINY).read_text())["data"]["tiny"]
-    train = " ".join(training(finished, "train_teacher.py")[2:]).replace("out/", "disk/")
-    commands = {
-        "prepare_data.py": [
-            *("--archive", "disk/a.npz", "--description", "disk/a.json"),
-            *("--format", digits.pop("format")),
-            *(f"{name}={value}" for name, value in digits.items()),
-        ],
-        "train_teacher.py": train.replace("resume/", "disk/").split(),
-        "evaluate.py": [
-            *(*network, "--metrics", "disk/m.json", "--predictions", "disk/p.npz"),
-            *("--metric", "top1_accuracy"),
-        ],
-        "extract_attention.py": [
-            *(*network, "--attention", "disk/a.npz", "--images-per-class", "2", "--seed", "0"),
-        ],
-        "render_figures.py": [
-            *("--title", "x", "--figures", "disk/figures", "--dpi", "50"),
-            *("--style", str(SCRIPTS / "figures.mplstyle")),
-            *("--run", "teacher", "0", *teacher, "--run", "at_kd", "0", *files),
-        ],
-    }  # fmt: skip
-    return {
-        script: [sys.executable, str(SCRIPTS / script), *arguments]
-        for script, arguments in commands.items()
-    }
-
-
 # They all write through one function.
-CASES = [
-    *(("prepare_data.py", "read-only"), ("train_teacher.py", "full"), ("evaluate.py", "quota")),
-    *(("extract_attention.py", "full"), ("render_figures.py", "quota")),
-]
+CASES = {
+    "prepare_data.py": "read-only", "train_teacher.py": "full", "evaluate.py": "quota",
+    "extract_attention.py": "full", "render_figures.py": "quota",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("script", "disk"), CASES)
+def arguments_of(script: str, finished: Path) -> list[str]:
+    """Return the arguments of a step, on the finished run, with outputs in `disk`."""
+    model, data = finished / "results/tiny/at_kd/seed_0", finished / "results/data/tiny.npz"
+    network = f"--data {data} --device cpu --checkpoint {model}/checkpoint.pt"
+    if script == "prepare_data.py":
+        digits = yaml.safe_load((ROOT / TINY).read_text())["data"]["tiny"]
+        words = [digits.pop("format"), *(f"{name}={value}" for name, value in digits.items())]
+        return ["--archive=disk/a.npz", "--description=disk/a.json", "--format", *words]
+    if script == "train_teacher.py":
+        words = " ".join(training(finished, script)[2:])
+        return words.replace("out/", "disk/").replace("resume/", "disk/").split()
+    if script == "evaluate.py":
+        outputs = "--metrics disk/m.json --predictions disk/p.npz --metric top1_accuracy"
+        return f"{network} {outputs}".split()
+    if script == "extract_attention.py":
+        return f"{network} --attention disk/a.npz --images-per-class 2 --seed 0".split()
+    runs = [
+        f"--run {name} 0 {files}/metrics.json {files}/history.csv {files}/attention.npz"
+        for name, files in (("teacher", finished / "results/tiny/teacher/seed_0"), ("at_kd", model))
+    ]
+    style = f"--title x --figures disk/figures --dpi 50 --style {SCRIPTS}/figures.mplstyle"
+    return " ".join([style, *runs]).split()
+
+
+@pytest.mark.parametrize(("script", "disk"), CASES.items())
 def test_disk(finished: Path, tmp_path: Path, script: str, disk: str) -> None:
     """A step that can't write says so in one line, and leaves nothing half-written."""
     if disk != "quota" and not namespaces_work():
@@ -251,7 +233,8 @@ def test_disk(finished: Path, tmp_path: Path, script: str, disk: str) -> None:
     namespace = [] if disk == "quota" else ["unshare", "--map-root-user", "--mount"]
     (tmp_path / "disk").mkdir()
     inside = f'{DISKS[disk]} && "$@"; status=$?; find disk -mindepth 1; exit $status'
-    done = run([*namespace, "bash", "-c", inside, "bash", *steps(finished)[script]], tmp_path)
+    command = [sys.executable, str(SCRIPTS / script), *arguments_of(script, finished)]
+    done = run([*namespace, "bash", "-c", inside, "bash", *command], tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{script}: error: ")

@@ -84,21 +84,20 @@ def test_views_that_are_kept_are_not_asked_for_again(tmp_path: Path) -> None:
 
 def test_table_is_read_for_its_own_views(digits: Dataset, tmp_path: Path) -> None:
     """A table of another augmentation, of other images or of another size is refused."""
-    file = tmp_path / "targets.npz"
+    file, other = tmp_path / "targets.npz", replace(digits, sha256="other")
+
+    def refused(message: str, data: Dataset = digits, padding: int = 1, flip: bool = True) -> None:
+        with pytest.raises(ValueError, match=message):
+            read_targets(file, data, padding, flip)
+
     write(file, torch.zeros(32, 18, 10).half(), 1, True, digits.sha256)
-    assert read_targets(file, digits, 1, True).provenance["teacher"] == {"seed": 3}
-    with pytest.raises(ValueError, match="padding 1 and flip True; expected 2 and True"):
-        read_targets(file, digits, 2, True)
-    with pytest.raises(ValueError, match="padding 1 and flip True; expected 1 and False"):
-        read_targets(file, digits, 1, False)
-    with pytest.raises(ValueError, match="other training images"):
-        read_targets(file, replace(digits, sha256="other"), 1, True)
+    assert read_targets(file, digits, 1, True)[1]["teacher"] == {"seed": 3}
+    refused("padding 1 and flip True; expected 2 and True", padding=2)
+    refused("padding 1 and flip True; expected 1 and False", flip=False)
+    refused("other training images", other)
     np.savez(file, logits=np.zeros(3), padding=1, flip=True, provenance="{}")
-    with pytest.raises(ValueError, match="not a table"):
-        read_targets(file, digits, 1, True)
+    refused("not a table")
     np.savez(file, logits=np.zeros(3), padding=[1, 2], flip=True, provenance="text")
-    with pytest.raises(ValueError, match="damaged"):
-        read_targets(file, digits, 1, True)
+    refused("damaged")
     write(file, torch.zeros(32, 17, 10).half(), 1, True, digits.sha256)
-    with pytest.raises(ValueError, match="expected \\(32, 18, 10\\)"):
-        read_targets(file, digits, 1, True)
+    refused(r"expected \(32, 18, 10\)")

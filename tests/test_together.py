@@ -1,7 +1,9 @@
 """Students of one job: each is what it would be alone, and stands or falls by itself."""
 
 import csv
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +15,11 @@ import train_student
 import train_students
 from distillation.data.dataset import Dataset, read_dataset
 from distillation.record.checkpoint import save_checkpoint
-from distillation.settings.base import NetworkSettings, checked
-from distillation.settings.plugins import declared
 from distillation.training.run import FILES, Student
-from learners import TIMES, assert_same_checkpoint, teacher_network
-from made import mistake
+from jobs import assert_same_checkpoint
+from learners import TIMES
+from made import make_model, mistake
+from shell import ROOT
 
 TRAINING = [
     "--data", "data.npz", "--network", "wrn", "depth=10", "width=1", "--epochs", "3",
@@ -46,10 +48,8 @@ def folder(digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         for what in ("images", "labels")
     } | {name: np.array(getattr(digits, name)) for name in ("class_names", "mean", "std")}
     np.savez("data.npz", allow_pickle=False, **arrays)
-    settings = checked(declared("networks", "wrn"), {"depth": 10, "width": 2})
-    assert isinstance(settings, NetworkSettings)
     dataset = read_dataset(Path("data.npz"))
-    save_checkpoint(Path("teacher.pt"), teacher_network(), {"wrn": settings}, dataset, {"seed": 7})
+    save_checkpoint(Path("teacher.pt"), *make_model(seed=7), dataset, {"seed": 7})
     return tmp_path
 
 
@@ -168,3 +168,16 @@ def test_one_of_another_place_catches_up() -> None:
     torch.manual_seed(1)
     train_students.main(together())
     assert_as_alone(METHODS)
+
+
+def test_no_compiler_is_loaded(forks: dict[str, str]) -> None:
+    """A training that compiles nothing doesn't load torch's compiler, which takes seconds."""
+    Path("probe.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(ROOT / 'workflow/scripts')!r})\n"
+        "import train_student\ntrain_student.main(sys.argv[1:])\n"
+        "sys.exit('torch._dynamo' in sys.modules)\n"
+    )
+    python = shutil.which("python", path=forks["PATH"]) or "python"
+    files = ["--checkpoint", "out/it.pt", "--history", "out/it.csv"]
+    done = subprocess.run([python, "probe.py", *TRAINING, *files], env=forks, check=False)
+    assert done.returncode == 0

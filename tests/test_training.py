@@ -29,8 +29,9 @@ from distillation.terms import Pair
 from distillation.terms.at import attention_transfer
 from distillation.terms.hint import Term as Hint
 from distillation.terms.kd import knowledge_distillation
-from distillation.training.loop import Keeper, Learner, fit, measure_test_split
-from distillation.training.objective import Objective, ordered
+from distillation.training.loop import fit, measure_test_split
+from distillation.training.objective import Objective
+from distillation.training.resume import Learner
 from distillation.training.run import left_out, time_keeper
 from distillation.training.schedules import learning_rate, weight_of_epoch
 from distillation.training.step import Together, batch_sizes
@@ -47,7 +48,7 @@ from learners import (
     make_feed,
     make_step,
     network,
-    numbers,
+    never,
     teacher_network,
     terms,
     train,
@@ -159,34 +160,25 @@ def test_objective_adds_weighted_terms_in_one_order() -> None:
     )
     labels = torch.tensor([0, 9, 3, 3, 1, 2])
     weights = {"labels": 0.1, "kd": 0.9, "at": 1000.0, "hint": 2.0}
-    pair = stage_pair(shapes)
+    pair = Pair(*([Shape(*shape) for shape in stages] for stages in shapes))
     found = []
-    for names in (["labels", "kd", "at", "hint"], ["hint", "at", "kd", "labels"]):
-        objective = Objective(terms({name: {} for name in names}), pair)
-        assert [*objective.settings] == ["labels", "kd", "at", "hint"] == ordered_names(names)
+    for names in ([*weights], [*reversed(weights)]):
+        objective = Objective(terms({name: {} for name in names}), pair, 10)
+        assert [*objective.settings] == [*weights]
         found.append(objective(student, teacher, labels, torch.tensor([*weights.values()])))
+        assert objective.columns == [*found[-1][1]]
     (total, values), (again, _) = found
     assert torch.equal(total, again)
+    parts = attention_transfer(student.stages, teacher.stages)
     expected = {
         "labels": functional.cross_entropy(student.logits, labels),
         "kd": knowledge_distillation(student.logits, teacher.logits, 4),
-        "at": attention_transfer(student.stages, teacher.stages),
+        "at": parts.sum(),
+        **{f"at_{place}": part for place, part in enumerate(parts, start=1)},
     }
-    for name, value in expected.items():
-        torch.testing.assert_close(values[name], value)
-    hand = sum(weights[name] * value.sum().item() for name, value in values.items())
+    torch.testing.assert_close(values, expected | {"hint": values["hint"]})
+    hand = sum(weight * values[name].item() for name, weight in weights.items())
     assert total.item() == pytest.approx(hand, rel=1e-5)
-
-
-def stage_pair(shapes: list[list[tuple[int, int, int]]]) -> Pair:
-    """Return what terms know of two networks."""
-    student, teacher = ([Shape(*shape) for shape in stages] for stages in shapes)
-    return Pair(student, teacher)
-
-
-def ordered_names(names: list[str]) -> list[str]:
-    """Return the order in which terms are added."""
-    return ordered(terms({name: {} for name in names}))
 
 
 def textbook(
@@ -253,12 +245,8 @@ def test_training_equals_a_textbook_loop(
     assert [row["loss"] for row in history] == pytest.approx(losses, rel=1e-5)
 
 
-def test_momentum_is_forgotten_only_where_asked(digits: Dataset) -> None:
-    """Resetting momentum changes the run from the first milestone on, and not before."""
-    reset = numbers(train(digits)[1])
-    kept = numbers(train(digits, protocol=changed(reset_momentum=False))[1])
-    assert reset[:2] == kept[:2]
-    assert reset[2]["loss"] != kept[2]["loss"]
+def test_momentum_is_forgotten_at_drops_alone(digits: Dataset) -> None:
+    """Resetting momentum belongs to the step schedule: with another it changes nothing."""
     one, two = (changed(schedule="cosine", reset_momentum=reset) for reset in (True, False))
     assert_same_run(train(digits, protocol=one), train(digits, protocol=two))
 
@@ -356,7 +344,7 @@ def test_hint_trains_a_regressor_beside_the_student(digits: Dataset) -> None:
     before = {name: each.clone() for name, each in step.state().items() if "regressor" in name}
     assert [*before] == [f"terms.terms.hint.regressor.{name}" for name in ("weight", "bias")]
     torch.testing.assert_close(step.student.state_dict(), network().state_dict(), rtol=0, atol=0)
-    fit([Learner(step, Keeper(report=[].append))], 0)
+    fit([Learner(step, [].append)], 0, never, never)
     for name, tensor in before.items():
         assert not torch.equal(step.state()[name], tensor), name
     # Without weight it changes nothing.
@@ -370,12 +358,9 @@ def test_students_side_by_side_are_those_alone(digits: Dataset) -> None:
     """Students of one feed end with the bits that each has alone; one that diverges stops alone."""
     feed = make_feed(digits, teacher=teacher_network())
     wrong = {"labels": {}, "at": {"weight": 1e39}}
-    learners = [
-        Learner(make_step(feed, settings), Keeper(report=[].append))
-        for settings in (ALL, wrong, BASELINE)
-    ]
+    learners = [Learner(make_step(feed, each), [].append) for each in (ALL, wrong, BASELINE)]
     with pytest.raises(FloatingPointError, match="in epoch 1, step 1; "):
-        fit(learners, 0)
+        fit(learners, 0, never, never)
     assert [len(learner.history) for learner in learners] == [4, 0, 4]
     for learner, settings in zip(learners[::2], (ALL, BASELINE), strict=True):
         assert_same_run((learner.step.student, learner.history), train(digits, settings))
@@ -395,66 +380,64 @@ def test_a_step_reads_nothing_back(digits: Dataset, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("count", "sizes"), [(32, [10, 10, 10, 2]), (31, [10] * 3), (30, [10] * 3), (2, [2])]
 )
-def test_a_last_batch_of_one_image_is_left_out(
-    digits: Dataset, count: int, sizes: list[int]
-) -> None:
+def test_a_last_batch_of_one_image_is_left_out(count: int, sizes: list[int]) -> None:
     """Batch norm needs two images: a last one alone isn't trained on, which is said."""
-    split = type(digits.train)(digits.train.images[:count], digits.train.labels[:count])
-    data = type(digits)(split, digits.test, *list(vars(digits).values())[2:])
     assert batch_sizes(count, 10) == sizes
     said = "each epoch leaves out its last image: batch norm needs two in a batch"
-    assert (said in str(left_out(data, 10))) == (count == 31)
+    assert left_out(count, 10) == said * (count == 31)
     with pytest.raises(ValueError, match="found 1 training image; allowed: at least 2"):
         batch_sizes(1, 10)
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("questions", [1, STEPS + 1, STEPS + 2])
+@pytest.mark.parametrize(
+    ("questions", "place"),
+    [(1, "0 and step 1 of the next"), (STEPS + 1, "1"), (STEPS + 2, "1 and step 1 of the next")],
+)
 def test_run_that_was_asked_to_stop_ends_the_same(
-    digits: Dataset, tmp_path: Path, method: str, questions: int
+    digits: Dataset, tmp_path: Path, method: str, questions: int, place: str
 ) -> None:
-    """A run stopped after any step, within an epoch or at its end, goes on to the same bits."""
-    resume, settings = tmp_path / "resume.pt", METHODS[method]
+    """A run stopped after any step, within an epoch or at its end, goes on to the same bits.
+
+    A stop in the epoch of a milestone doesn't forget the momentum a second time.
+    """
+    resume, settings, protocol = tmp_path / "resume.pt", METHODS[method], changed(milestones=[2])
     asked = iter(range(1, questions + 1))
     with pytest.raises(KeyboardInterrupt, match=r"(in|after) epoch \d of 4"):
-        train(digits, settings, resume=resume, stop_asked=lambda: next(asked) == questions)
+        train(digits, settings, protocol, resume=resume,
+              stop_asked=lambda: next(asked) == questions)  # fmt: skip
     lines: list[str] = []
     # Its first weights are those that were kept, whatever it begins with.
-    resumed = train(digits, settings, model=network(3), resume=resume, report=lines.append)
-    within = {1: "0 and step 1 of the next", STEPS + 1: "1", STEPS + 2: "1 and step 1 of the next"}
-    assert lines[0] == f"going on after epoch {within[questions]}"
-    assert_same_run(resumed, train(digits, settings))
+    resumed = train(
+        digits, settings, protocol, model=network(3), resume=resume, report=lines.append
+    )
+    assert lines[0] == f"going on after epoch {place}"
+    assert_same_run(resumed, train(digits, settings, protocol))
 
 
-@pytest.mark.parametrize(("step", "done"), [(2, 0), (2 * STEPS + 3, 2), (3 * STEPS + 1, 3)])
+@pytest.mark.parametrize(
+    ("line", "step", "done"),
+    [("", 2, 0), ("", 2 * STEPS + 3, 2), ("", 3 * STEPS + 1, 3), ("epoch   3/4", 0, 2)],
+)
 def test_killed_run_goes_on_after_its_last_epoch(
-    digits: Dataset, tmp_path: Path, step: int, done: int
+    digits: Dataset, tmp_path: Path, line: str, step: int, done: int
 ) -> None:
-    """A run that dies at any step goes on from the last whole epoch and ends with the same bits."""
-    resume, lines = tmp_path / "resume.pt", []
-    with pytest.raises(KeyboardInterrupt):
-        train(digits, AT, model=at_training_step(step, interrupt), resume=resume)
-    assert resume.exists() is (done > 0)
-    resumed = train(digits, AT, resume=resume, report=lines.append)
-    assert_same_run(resumed, train(digits, AT))
-    assert (f"going on after epoch {done}" in lines) is (done > 0)
+    """A run that dies at a step, or between an epoch's line and its state, ends with the same bits.
 
-
-def test_run_interrupted_before_its_state_is_kept_repeats_the_epoch(
-    digits: Dataset, tmp_path: Path
-) -> None:
-    """A run that stops after an epoch's line and before its state is kept repeats that epoch."""
+    It goes on from the last whole epoch whose state was kept.
+    """
     resume, lines = tmp_path / "resume.pt", []
 
-    def stop_in_epoch_3(line: str) -> None:
-        if line.startswith("epoch   3/4"):
+    def report(said: str) -> None:
+        if line and said.startswith(line):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(digits, resume=resume, report=stop_in_epoch_3)
-    resumed = train(digits, resume=resume, report=lines.append)
-    assert_same_run(resumed, train(digits))
-    assert lines[0] == "going on after epoch 2"
+        train(digits, AT, model=at_training_step(step, interrupt), resume=resume, report=report)
+    assert resume.exists() is (done > 0)
+    resumed = train(digits, AT, resume=resume, report=lines.append)
+    assert_same_run(resumed, train(digits, AT))
+    assert (lines[0] == f"going on after epoch {done}") is (done > 0)
 
 
 def test_run_out_of_time_stops_between_epochs_and_ends_the_same(
@@ -490,23 +473,12 @@ def test_another_epoch_has_to_fit(
     assert [time_is_up() for _ in ends] == answers
 
 
-def test_momentum_is_forgotten_once_where_a_run_stopped(digits: Dataset, tmp_path: Path) -> None:
-    """A stop in the epoch of a milestone doesn't forget the momentum a second time."""
-    protocol = changed(milestones=[2])
-    resume = tmp_path / "resume.pt"
-    asked = iter([False] * (STEPS + 2) + [True])
-    with pytest.raises(KeyboardInterrupt, match="in epoch 2 of 4, after step 2"):
-        train(digits, protocol=protocol, resume=resume, stop_asked=lambda: next(asked))
-    resumed = train(digits, protocol=protocol, resume=resume)
-    assert_same_run(resumed, train(digits, protocol=protocol))
-
-
 def test_finished_run_is_not_trained_again(digits: Dataset, tmp_path: Path) -> None:
     """A run whose last epoch is kept already ends at once with its network and history."""
     resume = tmp_path / "resume.pt"
     first = train(digits, resume=resume)
     again = train(digits, model=at_training_step(1, interrupt), resume=resume)
-    torch.testing.assert_close(again[0].state_dict(), first[0].state_dict(), rtol=0, atol=0)
+    assert_same_run(again, first)
     assert again[1] == first[1]
     assert [file.name for file in tmp_path.iterdir()] == ["resume.pt"]
 

@@ -3,20 +3,21 @@
 What is measured and drawn later is computed in float32 and eagerly, whatever is picked here.
 """
 
+import math
 import os
 import shlex
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from distillation.networks import Network, Outputs
+from distillation.networks import Network, Outputs, probe
 from distillation.settings.training import Engine
 
 # bfloat16 is picked where the network's dearest convolution is this much faster in it: below, what
@@ -44,10 +45,10 @@ class Picked:
         enabled = self.precision == "bfloat16"
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
-    def prepared(self, network: Network | None) -> Callable[[Tensor], Outputs]:
+    def prepared(self, network: Network) -> Callable[[Tensor], Outputs]:
         """Return a network as steps call it: itself, or compiled as a whole or block by block."""
-        if network is None or not self.compiled:
-            return cast(Callable[[Tensor], Outputs], network)
+        if not self.compiled:
+            return network
         blocks = [*network.blocks()]
         if next(network.parameters()).device.type == "cpu" or not blocks:
             # Not dynamic: an epoch has two sizes of batch, and each gets code of its own.
@@ -67,9 +68,7 @@ class Picked:
     @property
     def words(self) -> str:
         """What was picked, for the log."""
-        return ", ".join(
-            [self.precision, *["compiled"] * self.compiled, *["CUDA graph"] * self.graph]
-        )
+        return self.precision + ", compiled" * self.compiled + ", CUDA graph" * self.graph
 
 
 def pick(engine: Engine, network: Network, images: Tensor, operations: float) -> tuple[Picked, str]:
@@ -107,6 +106,7 @@ def pick(engine: Engine, network: Network, images: Tensor, operations: float) ->
     return picked, picked.words + (f" ({'; '.join(reasons)})" if reasons else "")
 
 
+@torch.no_grad()
 def bfloat16_ratio(network: Network, images: Tensor) -> float:
     """Return how many times as fast as in float32 a network's dearest convolution is in bfloat16.
 
@@ -116,34 +116,28 @@ def bfloat16_ratio(network: Network, images: Tensor) -> float:
     module, shape = dearest_convolution(network, images)
     if module is None:
         return 1
-    fastest: dict[torch.dtype, float] = {}
-    operands = {
-        dtype: [
-            torch.ones(size, dtype=dtype, device=images.device).to(
-                memory_format=torch.channels_last
-            )
-            for size in (shape, module.weight.shape)
-        ]
+    device = images.device
+    convolutions = {
+        dtype: (
+            deepcopy(module).to(dtype),
+            torch.ones(shape, dtype=dtype, device=device).to(memory_format=torch.channels_last),
+        )
         for dtype in (torch.float32, torch.bfloat16)
     }
-    padding = cast(tuple[int, int], module.padding)
-    with torch.no_grad():
-        for turn in range(6):
-            for dtype, (inputs, weight) in operands.items():
-                started = time.perf_counter()
-                for _ in range(1 if images.device.type == "cpu" else 20):
-                    functional.conv2d(
-                        inputs, weight, None, module.stride, padding, module.dilation, module.groups
-                    )
-                if images.device.type == "cuda":
-                    torch.cuda.synchronize(images.device)
-                seconds = time.perf_counter() - started
-                # The first turn starts libraries up.
-                if turn:
-                    fastest[dtype] = min(seconds, fastest.get(dtype, seconds))
-            if turn and fastest[torch.bfloat16] > 3 * fastest[torch.float32]:
-                # Emulated: more turns would take seconds.
-                break
+    fastest = dict.fromkeys(convolutions, math.inf)
+    # The first turn starts libraries up.
+    for turn in range(6):
+        for dtype, (convolution, inputs) in convolutions.items():
+            started = time.perf_counter()
+            for _ in range(1 if device.type == "cpu" else 20):
+                convolution(inputs)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if turn:
+                fastest[dtype] = min(time.perf_counter() - started, fastest[dtype])
+        if fastest[torch.bfloat16] > 3 * fastest[torch.float32]:
+            # Emulated: more turns would take seconds.
+            break
     return fastest[torch.float32] / fastest[torch.bfloat16]
 
 
@@ -160,14 +154,8 @@ def dearest_convolution(
 
     modules = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     hooks = [module.register_forward_hook(note) for module in modules]
-    training = network.training
-    network.eval()
-    with torch.no_grad():
-        network(images[:1])
-    network.train(training)
+    probe(network, images.shape[2], images.shape[1])
     for hook in hooks:
         hook.remove()
-    if not found:
-        return None, ()
-    _, module, shape = max(found, key=lambda each: each[0])
+    _, module, shape = max(found, key=lambda each: each[0], default=(0, None, ()))
     return module, shape

@@ -1,7 +1,7 @@
-"""What an unfinished training keeps, and goes on from."""
+"""A student on its way: what is kept of its training, and goes on from."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +26,48 @@ class Kept:
     tensors: dict[str, Any]
 
     @property
-    def within(self) -> bool:
-        """Whether it stopped within an epoch."""
-        return self.seconds > 0
-
-    def put_back(self, step: Step, report: Callable[[str], None]) -> list[Row]:
-        """Write the state into a step's tensors, in place; return the history so far."""
-        for name, tensor in step.state().items():
-            tensor.copy_(self.tensors[name])
-        done = int(step.feed.counter)
-        within = f" and step {done} of the next" if self.within else ""
-        report(f"going on after epoch {len(self.history)}{within}")
-        return [*self.history]
+    def place(self) -> tuple[int, int]:
+        """Epochs, and steps of the last that was begun, that are done."""
+        return len(self.history), int(self.tensors["counter"])
 
 
-def store(path: Path, fingerprint: str, step: Step, history: list[Row], seconds: float) -> None:
-    """Write the state after an epoch (0 seconds), or within one, whole or not at all."""
-    content = {
-        "fingerprint": fingerprint,
-        "picked": asdict(step.picked),
-        "history": history,
-        "seconds": seconds,
-        "tensors": {name: tensor.cpu() for name, tensor in step.state().items()},
-    }
-    save_plain(path, content)
+@dataclass
+class Learner:
+    """A student on its way.
+
+    Args:
+        step: what trains it.
+        report: takes one line per epoch.
+        resume: where its state is kept between epochs; None keeps none.
+        fingerprint: identifies arguments, data and code of the run.
+        history: of the epochs that are done.
+        seconds: of the epoch that it was stopped in, 0 between epochs.
+    """
+
+    step: Step
+    report: Callable[[str], None] = print
+    resume: Path | None = None
+    fingerprint: str = ""
+    history: list[Row] = field(default_factory=list)
+    seconds: float = 0
+
+    def keep(self) -> None:
+        """Write the state whole or not at all, if it is to be kept."""
+        if self.resume:
+            save_plain(self.resume, {
+                "fingerprint": self.fingerprint, "picked": asdict(self.step.picked),
+                "history": self.history, "seconds": self.seconds,
+                "tensors": {name: each.cpu() for name, each in self.step.state().items()},
+            })  # fmt: skip
+
+    def go_on(self, kept: Kept) -> None:
+        """Take a state over, into the step's own tensors."""
+        for name, tensor in self.step.state().items():
+            tensor.copy_(kept.tensors[name])
+        self.history, self.seconds = [*kept.history], kept.seconds
+        done, steps = kept.place
+        within = f" and step {steps} of the next" if kept.seconds else ""
+        self.report(f"going on after epoch {done}{within}")
 
 
 def find(path: Path | None, fingerprint: str, report: Callable[[str], None]) -> Kept | None:

@@ -29,15 +29,15 @@ from distillation.record.digest import SCRIPTS, code_digest
 from distillation.record.files import only_run_in, replacing, replacing_folder
 from distillation.record.provenance import PACKAGES, describe_step, fingerprint
 from distillation.settings.arguments import add_flags, add_plugin, taken
-from distillation.settings.base import NetworkSettings, TermSettings
+from distillation.settings.base import TermSettings
 from distillation.settings.plugins import declared
 from distillation.settings.training import Engine, Machine, Protocol, Run
 from distillation.terms import Pair
-from distillation.training.loop import Keeper, Learner, Row, fit
+from distillation.training.loop import fit
 from distillation.training.norms import estimate_norms
 from distillation.training.objective import Objective, needed_of_teacher
 from distillation.training.precision import Picked, pick
-from distillation.training.resume import find
+from distillation.training.resume import Learner, Row, find
 from distillation.training.step import Feed, Step, batch_sizes
 from distillation.training.targets import read_targets
 
@@ -136,17 +136,16 @@ def train_and_save(
             held.enter_context(only_run_in(student.checkpoint.parent))
         stop_asked = held.enter_context(stop_at_signals())
         data = dataset.to(device)
-        runs = [
-            Training(student, arguments, data, taught_by, lesson, device) for student in students
-        ]
+        runs = [Training(student, arguments, data, taught_by, lesson) for student in students]
+        picked, why = pick_once(runs, arguments, data)
         for run in runs:
-            run.choose_engine(arguments, data, runs)
+            run.announce(arguments, data, picked, why)
         failures = []
         for group in at_one_place(runs):
-            feed = Feed(data, protocol, taught_by, cast(Picked, group[0].picked))
-            learners = [run.learner(feed, protocol, stop_asked, time_is_up) for run in group]
+            feed = Feed(data, protocol, taught_by, group[0].picked)
+            learners = [run.learner(feed) for run in group]
             try:
-                fit(learners, arguments.seed, group[0].kept)
+                fit(learners, arguments.seed, stop_asked, time_is_up)
             except FloatingPointError as error:
                 failures.append(error)
             for run, learner in zip(group, learners, strict=True):
@@ -169,9 +168,9 @@ def read_teacher(
         return model, {"teacher": content["provenance"]}
     if targets is None:
         return None, {}
-    table = read_targets(targets, dataset, protocol.padding, protocol.flip)
-    own = table.provenance.pop("teacher")
-    return table.logits.to(device), {"teacher": own, "teacher_targets": table.provenance}
+    logits, provenance = read_targets(targets, dataset, protocol.padding, protocol.flip)
+    own = provenance.pop("teacher")
+    return logits.to(device), {"teacher": own, "teacher_targets": provenance}
 
 
 class Training:
@@ -180,10 +179,9 @@ class Training:
     Args:
         student: terms and files.
         arguments: network, protocol, machine.
-        data: on the device.
+        data: on the device where it is trained.
         teacher: network, or table of its logits, on the device.
         lesson: what provenance says of the teacher; a network without a term for it has none.
-        device: where it is trained.
     """
 
     def __init__(
@@ -193,62 +191,47 @@ class Training:
         data: Dataset,
         teacher: Network | Tensor | None,
         lesson: dict[str, Any],
-        device: torch.device,
     ) -> None:
-        self.student = student
-        self.network: dict[str, NetworkSettings] = arguments.network
-        self.model = initialised(arguments, data, device)
+        device, size = data.train.images.device, (data.image_size, data.channels)
+        self.student, self.network = student, arguments.network
+        [(family, network)] = self.network.items()
+        self.model = build_network(family, network, len(data.class_names), data.channels)
+        generator = torch.Generator().manual_seed(arguments.seed)
+        initialise(self.model, arguments.gamma_init, generator)
+        self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         taught = needed_of_teacher(student.terms) != "nothing"
-        pair = pair_of(self.model, teacher if taught else None, data)
-        self.objective = Objective(student.terms, pair).to(device)
-        self.provenance = describe_training(arguments, student, data, device)
+        shapes = stage_shapes(teacher, *size) if taught and isinstance(teacher, Network) else []
+        pair = Pair(stage_shapes(self.model, *size), shapes)
+        self.objective = Objective(student.terms, pair, len(data.class_names)).to(device)
+        self.provenance = describe_training(arguments, student, data)
         self.provenance |= lesson if taught else {}
         self.identity = fingerprint(self.provenance)
         self.kept = find(student.resume, self.identity, student.report)
-        self.picked = self.kept.picked if self.kept else None
 
-    def choose_engine(
-        self, arguments: argparse.Namespace, data: Dataset, others: "list[Training]"
+    def announce(
+        self, arguments: argparse.Namespace, data: Dataset, picked: Picked, why: str
     ) -> None:
-        """Pick precision, compiling and graph, unless this run or one beside it has before."""
-        chosen = next((run.picked for run in others if run.picked), None)
-        why = chosen.words if chosen else ""
-        if not (self.picked or chosen):
-            batch = normalise(data.train.images[: arguments.batch_size], data.mean, data.std)
-            operations = training_operations(self.model, data, arguments.epochs)
-            chosen, why = pick(taken(Engine, arguments), self.model, batch, operations)
-        self.picked = self.picked or chosen
-        self.provenance["engine"] = asdict(cast(Picked, self.picked))
+        """Say what is trained; unless it has begun before, it runs as picked."""
+        self.picked = self.kept.picked if self.kept else picked
+        why = self.kept.picked.words if self.kept else why
+        self.provenance["engine"] = asdict(self.picked)
+        images = len(data.train.labels)
         self.student.report(
             f"{self.provenance['network_title']}, {count_parameters(self.model):,} parameters, "
-            f"{len(data.train.labels):,} images, {arguments.device}, "
-            f"{arguments.threads} thread(s), {why}"
+            f"{images:,} images, {arguments.device}, {arguments.threads} thread(s), {why}"
         )
-        for note in filter(None, [*self.objective.notes, left_out(data, arguments.batch_size)]):
+        for note in filter(None, [*self.objective.notes, left_out(images, arguments.batch_size)]):
             self.student.report(note)
 
-    @property
-    def place(self) -> tuple[int, int]:
-        """Epochs, and steps of the next, that are done."""
-        if not self.kept:
-            return 0, 0
-        return len(self.kept.history), int(self.kept.tensors["counter"])
-
-    def learner(
-        self,
-        feed: Feed,
-        protocol: Protocol,
-        stop_asked: Callable[[], bool],
-        time_is_up: Callable[[], bool],
-    ) -> Learner:
+    def learner(self, feed: Feed) -> Learner:
         """Return what trains the network, where it stands."""
-        if not protocol.epochs:
+        if not feed.protocol.epochs:
             estimate_norms(self.model, feed.dataset, self.provenance["seed"])
-        step = Step(self.model, self.objective, feed, protocol, cast(Picked, self.picked))
-        report = self.student.report
-        keeper = Keeper(self.student.resume, self.identity, report, stop_asked, time_is_up)
-        history = self.kept.put_back(step, report) if self.kept else []
-        return Learner(step, keeper, history)
+        step, student = Step(self.model, self.objective, feed), self.student
+        learner = Learner(step, student.report, student.resume, self.identity)
+        if self.kept:
+            learner.go_on(self.kept)
+        return learner
 
     def save(self, learner: Learner, dataset: Dataset, keep_state: bool) -> None:
         """Write checkpoint, history and events; remove the state unless it is to be kept."""
@@ -261,16 +244,32 @@ class Training:
             student.resume.unlink(missing_ok=True)
 
 
+def pick_once(
+    runs: list[Training], arguments: argparse.Namespace, data: Dataset
+) -> tuple[Picked, str]:
+    """Return how networks run, and why: as one beside them that has begun, else as picked now."""
+    for run in runs:
+        if run.kept:
+            return run.kept.picked, run.kept.picked.words
+    model = runs[0].model
+    batch = normalise(data.train.images[: arguments.batch_size], data.mean, data.std)
+    # A multiply-accumulate is two operations, and the backward pass costs twice the forward pass.
+    each = 6 * count_multiply_accumulates(model, data.image_size, data.channels)
+    images = len(data.train.labels) * arguments.epochs
+    return pick(taken(Engine, arguments), model, batch, each * images)
+
+
 def at_one_place(runs: list[Training]) -> list[list[Training]]:
     """Group runs that stand at the same step and run alike; those that are least far go first."""
     groups: dict[Any, list[Training]] = {}
     for run in runs:
-        groups.setdefault((run.place, astuple(cast(Picked, run.picked))), []).append(run)
+        place = run.kept.place if run.kept else (0, 0)
+        groups.setdefault((place, astuple(run.picked)), []).append(run)
     return [groups[key] for key in sorted(groups)]
 
 
 def describe_training(
-    arguments: argparse.Namespace, student: Student, data: Dataset, device: torch.device
+    arguments: argparse.Namespace, student: Student, data: Dataset
 ) -> dict[str, Any]:
     """Return the provenance of a training, without what is picked later.
 
@@ -283,40 +282,14 @@ def describe_training(
     plugins = [("networks", family), *(("terms", name) for name in student.terms)]
     return describe_step(
         told, PACKAGES, plugins, data_sha256=data.sha256, network_title=network.title,
-        code_digest=code_digest(TRAINER), **describe_device(device),
+        code_digest=code_digest(TRAINER), **describe_device(data.train.images.device),
     )  # fmt: skip
 
 
-def initialised(arguments: argparse.Namespace, dataset: Dataset, device: torch.device) -> Network:
-    """Return the network of the arguments with its first weights, on the device."""
-    network: NetworkSettings
-    [(family, network)] = arguments.network.items()
-    model = build_network(family, network, len(dataset.class_names), dataset.channels)
-    initialise(model, arguments.gamma_init, torch.Generator().manual_seed(arguments.seed))
-    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def pair_of(model: Network, teacher: Network | Tensor | None, dataset: Dataset) -> Pair:
-    """Return what terms may know of the two networks."""
-    size = dataset.image_size, dataset.channels
-    shapes = stage_shapes(teacher, *size) if isinstance(teacher, Network) else []
-    return Pair(stage_shapes(model, *size), shapes)
-
-
-def left_out(dataset: Dataset, batch_size: int) -> str:
+def left_out(images: int, batch_size: int) -> str:
     """Say that an epoch leaves out an image, if it does."""
-    images = len(dataset.train.labels)
     left = images > sum(batch_sizes(images, batch_size))
     return "each epoch leaves out its last image: batch norm needs two in a batch" if left else ""
-
-
-def training_operations(model: Network, dataset: Dataset, epochs: int) -> float:
-    """Return the floating-point operations of a training, without those of a teacher.
-
-    A multiply-accumulate is two, and the backward pass costs twice the forward pass.
-    """
-    image = 6 * count_multiply_accumulates(model, dataset.image_size, dataset.channels)
-    return image * len(dataset.train.labels) * epochs
 
 
 def time_keeper(
@@ -330,13 +303,12 @@ def time_keeper(
         limit: minutes from now; None: no limit.
         clock: seconds from any moment on.
     """
-    started = clock()
-    ends = [started]
+    ends = [clock()]
 
     def time_is_up() -> bool:
         ends.append(clock())
         longest = max(end - start for start, end in pairwise(ends))
-        return limit is not None and ends[-1] + longest > started + 60 * limit
+        return limit is not None and ends[-1] + longest > ends[0] + 60 * limit
 
     return time_is_up
 
@@ -347,15 +319,10 @@ def stop_at_signals() -> Iterator[Callable[[], bool]]:
 
     A signal that the process was told to ignore (nohup) stays ignored.
     """
-    received = []
-    numbers = [
-        number for number in (signal.SIGTERM, signal.SIGINT)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    ]  # fmt: skip
-    before = {
-        number: signal.signal(number, lambda number, _: received.append(number))
-        for number in numbers
-    }
+    received, before = [], {}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, lambda number, _: received.append(number))
     try:
         yield lambda: bool(received)
     finally:
@@ -371,12 +338,6 @@ def write_history(path: Path, history: list[Row]) -> None:
         writer.writerows(history)
 
 
-def tag(column: str) -> str:
-    """Return the tag of a column of the history: section/curve."""
-    section = "schedule" if column.endswith("_weight") else "loss"
-    return TAGS.get(column, f"{section}/{column}")
-
-
 def write_events(folder: Path, history: list[Row]) -> None:
     """Write the history as TensorBoard events into a folder, which is replaced as a whole.
 
@@ -389,6 +350,7 @@ def write_events(folder: Path, history: list[Row]) -> None:
         clock = time.time() - sum(row["seconds"] for row in history)
         for row in history:
             clock += row["seconds"]
-            for name, value in row.items():
-                if name != "epoch":
-                    writer.add_scalar(tag(name), value, int(row["epoch"]), walltime=clock)
+            for name in [name for name in row if name != "epoch"]:
+                section = "schedule" if name.endswith("_weight") else "loss"
+                tag = TAGS.get(name, f"{section}/{name}")
+                writer.add_scalar(tag, row[name], int(row["epoch"]), walltime=clock)

@@ -6,11 +6,13 @@ V views of an image, K classes.
 """
 
 from collections.abc import Iterator
+from itertools import compress
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.optim.sgd import sgd
 
 from distillation.data.dataset import (
     Dataset,
@@ -26,7 +28,8 @@ from distillation.training.objective import Objective
 from distillation.training.precision import Picked
 from distillation.training.schedules import drops_at, learning_rate, weight_of_epoch
 
-NOTHING = Outputs(torch.empty(0), [])
+# Runs before a capture, in which libraries choose their kernels and allocate what they keep.
+WARM_UP = 3
 
 
 class Batch(NamedTuple):
@@ -42,10 +45,10 @@ class Feed:
 
     Args:
         dataset: on one device.
-        protocol: size of the batches, augmentation.
+        protocol: size of the batches, augmentation; optimizer and schedule of the students.
         teacher: a trained network in evaluation mode, a table of its logits (N, V, K) for all views
             of the training images, or None where no term needs one.
-        picked: how the teacher runs.
+        picked: how the networks run.
     """
 
     def __init__(
@@ -55,62 +58,44 @@ class Feed:
         teacher: Network | Tensor | None,
         picked: Picked,
     ) -> None:
-        device, count = dataset.train.images.device, len(dataset.train.labels)
-        self.dataset, self.protocol, self.picked = dataset, protocol, picked
-        self.table = teacher if isinstance(teacher, Tensor) else None
-        self.teacher = None if isinstance(teacher, Tensor) else teacher
-        self.run_teacher = picked.prepared(self.teacher)
-        self.sizes = batch_sizes(count, protocol.batch_size)
-        # An epoch: order of the images and their views; and how many of its steps are done.
-        self.order = torch.zeros(count, dtype=torch.long, device=device)
-        self.offsets = torch.zeros(count, 2, dtype=torch.long, device=device)
-        self.flips = torch.zeros(count, dtype=torch.bool, device=device)
-        self.counter = torch.zeros((), dtype=torch.long, device=device)
-        self.span = torch.arange(protocol.batch_size, device=device)
+        self.dataset, self.protocol, self.teacher, self.picked = dataset, protocol, teacher, picked
+        self.device = dataset.train.images.device
+        self.run_teacher = picked.prepared(teacher) if isinstance(teacher, Network) else None
+        self.sizes = batch_sizes(len(dataset.train.labels), protocol.batch_size)
+        # An epoch: order of the images, their offsets and flips; and how many steps are done.
+        self.drawn = [each.to(self.device) for each in self.draw(0, 1)]
+        self.counter = torch.zeros((), dtype=torch.long, device=self.device)
+        self.span = torch.arange(protocol.batch_size, device=self.device)
         self.mean, self.std = (
-            torch.tensor(each, device=device) for each in (dataset.mean, dataset.std)
+            torch.tensor(each, device=self.device) for each in (dataset.mean, dataset.std)
         )
 
+    def draw(self, seed: int, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw an epoch's (from 1) order and views, on the CPU."""
+        count, protocol = len(self.dataset.train.labels), self.protocol
+        return draw_epoch(count, protocol.padding, protocol.flip, epoch_generator(seed, epoch))
+
     def begin(self, seed: int, epoch: int) -> None:
-        """Draw an epoch's (from 1) order and views."""
-        count, protocol = len(self.order), self.protocol
-        drawn = draw_epoch(count, protocol.padding, protocol.flip, epoch_generator(seed, epoch))
-        for place, values in zip((self.order, self.offsets, self.flips), drawn, strict=True):
+        """Put an epoch's order and views where steps find them."""
+        for place, values in zip(self.drawn, self.draw(seed, epoch), strict=True):
             place.copy_(values)
 
     def __call__(self, size: int) -> Batch:
-        """Return the next `size` images of the epoch; the counter stays where it is."""
-        places = self.counter * self.protocol.batch_size + self.span[:size]
-        picked = self.order[places]
-        offsets, flips = self.offsets[places], self.flips[places]
-        source = self.dataset.train
-        seen = augment(source.images[picked], self.protocol.padding, offsets, flips)
-        images = normalise(seen, self.mean, self.std)
-        views = view_number(self.protocol.padding, offsets, flips)
-        return Batch(images, source.labels[picked], self.ask(images, picked, views))
+        """Return the next `size` images of the epoch; the counter stays where it is.
 
-    def ask(self, images: Tensor, places: Tensor, views: Tensor) -> Outputs:
-        """Return the teacher's outputs for a batch; a table has no stages, no teacher nothing.
-
-        Args:
-            images: (B, C, H, W), normalised.
-            places: (B,) of the images in the training split.
-            views: (B,) numbers of the views that `images` are.
+        The teacher's outputs have no stages if it is a table, and are empty without one.
         """
-        if self.table is not None:
-            return Outputs(self.table[places, views], [])
-        if self.teacher is None:
-            return NOTHING
-        with torch.no_grad(), self.picked.autocast(images.device):
-            return self.run_teacher(images)
-
-    def example(self) -> Batch:
-        """Return one image as it is, with its label and the teacher's outputs."""
-        images, labels = self.dataset.train.images[:1], self.dataset.train.labels[:1]
-        place = torch.zeros(1, dtype=torch.long, device=images.device)
-        seen = normalise(images, self.mean, self.std)
-        with self.picked.eagerly():
-            return Batch(seen, labels, self.ask(seen, place, place))
+        source, padding = self.dataset.train, self.protocol.padding
+        places = self.counter * self.protocol.batch_size + self.span[:size]
+        shown, offsets, flips = (each[places] for each in self.drawn)
+        seen = augment(source.images[shown], padding, offsets, flips)
+        images, said = normalise(seen, self.mean, self.std), Outputs(torch.empty(0), [])
+        if isinstance(self.teacher, Tensor):
+            said = Outputs(self.teacher[shown, view_number(padding, offsets, flips)], [])
+        elif self.run_teacher:
+            with torch.no_grad(), self.picked.autocast(self.device):
+                said = self.run_teacher(images)
+        return Batch(images, source.labels[shown], said)
 
 
 class Step:
@@ -118,77 +103,35 @@ class Step:
 
     Args:
         student: the network that learns, on the device of the feed's data.
-        objective: the terms, on the same device.
+        objective: the terms, on the same device; they are in float32, whatever the networks run in.
         feed: the batches; several students may share it.
-        protocol: optimizer and schedule.
-        picked: precision of the network, compiled or not; terms are in float32.
     """
 
-    def __init__(
-        self,
-        student: Network,
-        objective: Objective,
-        feed: Feed,
-        protocol: Protocol,
-        picked: Picked,
-    ) -> None:
-        device = feed.order.device
+    def __init__(self, student: Network, objective: Objective, feed: Feed) -> None:
+        device = feed.device
         self.student, self.objective, self.feed = student, objective, feed
-        self.protocol, self.picked = protocol, picked
-        self.run_student = picked.prepared(student)
-        # Of what is summed beside loss, cross_entropy and train_accuracy.
-        self.names = self.probe_names()
+        self.protocol, self.picked = feed.protocol, feed.picked
+        self.run_student = self.picked.prepared(student)
+        self.parameters = [*student.parameters(), *objective.parameters()]
+        # There from the start, at addresses that a graph knows; SGD's first step begins with 0.
+        buffers = self.parameters if self.protocol.momentum else []
+        self.momenta = [torch.zeros_like(each) for each in buffers]
         # The fused optimizer reads a rate in double precision on a CPU, in single on a GPU.
         double = torch.float64 if device.type == "cpu" else torch.float32
         self.rates = torch.zeros(len(feed.sizes), dtype=double, device=device)
+        self.rate = torch.zeros((), dtype=double, device=device)
         self.weights = torch.zeros(len(objective.settings), device=device)
         # Sums over images, and the first loss that isn't finite.
-        self.sums = torch.zeros(3 + len(self.names), dtype=torch.float64, device=device)
+        self.columns = ["loss", "cross_entropy", "train_accuracy", *objective.columns]
+        self.sums = torch.zeros(len(self.columns), dtype=torch.float64, device=device)
         self.bad_step = torch.full((), -1, dtype=torch.long, device=device)
         self.bad_loss = torch.zeros((), device=device)
-        self.rate = torch.zeros((), dtype=double, device=device)
-        self.optimizer = torch.optim.SGD(
-            [*student.parameters(), *objective.parameters()],
-            lr=self.rate,
-            momentum=protocol.momentum,
-            nesterov=protocol.nesterov,
-            weight_decay=protocol.weight_decay,
-            fused=True,
-        )
-        if protocol.momentum:
-            # There from the start, at the addresses that a graph will know: 0 is what the first
-            # step begins with.
-            for parameter in self.optimizer.param_groups[0]["params"]:
-                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-
-    def probe_names(self) -> list[str]:
-        """Return a name for each term, and for each part of a term of several parts."""
-        training = self.student.training
-        self.student.eval()
-        images, labels, teacher = self.feed.example()
-        with torch.no_grad():
-            weights = torch.zeros(len(self.objective.settings), device=images.device)
-            with self.picked.eagerly():
-                student = self.student(images)
-            _, values = self.objective(student, teacher, labels, weights)
-        self.student.train(training)
-        return [column for name, value in values.items() for column in columns(name, value)]
-
-    def momenta(self) -> list[Tensor]:
-        """Return the momentum buffers in the order of the parameters."""
-        parameters = self.optimizer.param_groups[0]["params"]
-        states = (self.optimizer.state[parameter] for parameter in parameters)
-        return [state["momentum_buffer"] for state in states if "momentum_buffer" in state]
 
     def state(self) -> dict[str, Tensor]:
         """Return all that steps change, by name; to be written to in place."""
-        modules = {"student": self.student, "terms": self.objective}
-        named = {
-            f"{whose}.{name}": tensor
-            for whose, module in modules.items()
-            for name, tensor in module.state_dict().items()
-        }
-        named |= {f"momentum.{place}": each for place, each in enumerate(self.momenta())}
+        named = self.student.state_dict(prefix="student.")
+        named |= self.objective.state_dict(prefix="terms.")
+        named |= {f"momentum.{place}": each for place, each in enumerate(self.momenta)}
         named |= {name: getattr(self, name) for name in ("sums", "bad_step", "bad_loss")}
         return named | {"counter": self.feed.counter}
 
@@ -202,42 +145,63 @@ class Step:
         total = protocol.epochs * steps
         rates = [learning_rate(protocol, epoch, each / total) for each in done]
         self.rates.copy_(torch.tensor(rates, dtype=torch.float64))
-        settings = self.objective.settings.values()
-        weights = [weight_of_epoch(term, epoch, protocol.epochs) for term in settings]
+        weights = [*self.weights_of(epoch).values()]
         self.weights.copy_(torch.tensor(weights, dtype=torch.float64))
         if resumed:
             return
         self.sums.zero_()
         self.bad_step.fill_(-1)
         if drops_at(protocol, epoch):
-            for momentum in self.momenta():
+            for momentum in self.momenta:
                 momentum.zero_()
+
+    def weights_of(self, epoch: int) -> dict[str, float]:
+        """Return the weights of the terms in an epoch (from 1)."""
+        terms, epochs = self.objective.settings, self.protocol.epochs
+        return {name: weight_of_epoch(term, epoch, epochs) for name, term in terms.items()}
 
     def learn(self, batch: Batch) -> None:
         """Train on a batch of the feed."""
         images, labels, teacher = batch
-        with self.picked.autocast(images.device):
+        with self.picked.autocast(self.feed.device):
             student = self.run_student(images)
-        total, values = self.objective(student, teacher, labels, self.weights)
-        self.rate.copy_(self.rates.index_select(0, self.feed.counter[None])[0])
-        self.optimizer.zero_grad(set_to_none=True)
+        total, measured = self.objective(student, teacher, labels, self.weights)
+        self.forget_gradients()
         total.backward()
-        self.optimizer.step()
-        self.add(total.detach(), student.logits.detach(), labels, values)
-
-    def add(self, total: Tensor, logits: Tensor, labels: Tensor, values: dict[str, Tensor]) -> None:
-        """Add what a step measured to the sums, on the device."""
-        parts = [each for value in values.values() for each in sum_and_parts(value.detach())]
-        measured = [
+        self.rate.copy_(self.rates.index_select(0, self.feed.counter[None])[0])
+        self.update()
+        logits, total = student.logits.detach(), total.detach()
+        values = [
             total,
             functional.cross_entropy(logits.float(), labels),
             (logits.argmax(dim=1) == labels).double().mean(),
-            *parts,
+            *(each.detach() for each in measured.values()),
         ]
-        self.sums += torch.stack([each.double() for each in measured]) * len(labels)
+        self.sums += torch.stack([each.double() for each in values]) * len(labels)
         first = ~total.isfinite() & (self.bad_step < 0)
         self.bad_step.copy_(torch.where(first, self.feed.counter, self.bad_step))
         self.bad_loss.copy_(torch.where(first, total, self.bad_loss))
+
+    def forget_gradients(self) -> None:
+        """Drop the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the parameters that have a gradient, by SGD.
+
+        By its function: making a torch.optim.SGD loads torch's compiler, which takes as long as
+        importing torch.
+        """
+        used = [parameter.grad is not None for parameter in self.parameters]
+        sgd(
+            [*compress(self.parameters, used)],
+            [each.grad for each in self.parameters if each.grad is not None],
+            [*compress(self.momenta, used)],
+            fused=True, lr=self.rate, momentum=self.protocol.momentum, dampening=0, maximize=False,
+            nesterov=self.protocol.nesterov, weight_decay=self.protocol.weight_decay,
+        )  # fmt: skip
 
     def row(self, epoch: int) -> dict[str, float]:
         """Return what an epoch measured, means over its images.
@@ -251,25 +215,24 @@ class Step:
                 f"loss is {self.bad_loss.item()} in epoch {epoch}, step {step + 1}; "
                 f"a lower learning_rate or {weights} may help"
             )
-        names = ["loss", "cross_entropy", "train_accuracy", *self.names]
-        means = dict(zip(names, (self.sums / sum(self.feed.sizes)).tolist(), strict=True))
-        weights = {
-            f"{name}_weight": weight_of_epoch(term, epoch, self.protocol.epochs)
-            for name, term in self.objective.settings.items()
-        }
-        return {"epoch": epoch, "learning_rate": self.rate.item(), **means, **weights}
+        means = zip(self.columns, (self.sums / sum(self.feed.sizes)).tolist(), strict=True)
+        weights = {f"{name}_weight": weight for name, weight in self.weights_of(epoch).items()}
+        return {"epoch": epoch, "learning_rate": self.rate.item(), **dict(means), **weights}
 
 
 class Together:
-    """The steps of one or more students that share a feed: one batch, one pass of the teacher.
+    """The steps of students that share a feed: one batch, one pass of the teacher.
 
-    On a GPU each of several students learns on a stream of its own, beside the others.
+    On a GPU each of several students learns on a stream of its own, beside the others. Where a
+    graph is picked, the whole is captured once for each size of batch, so that the card doesn't
+    wait for Python: a replay does the same, on the same state and with the same kernels.
     """
 
     def __init__(self, steps: list[Step]) -> None:
         self.steps, self.feed = steps, steps[0].feed
-        on_gpu = self.feed.order.device.type == "cuda"
-        self.streams = [torch.cuda.Stream() for _ in steps] if on_gpu and len(steps) > 1 else []
+        several_on_gpu = self.feed.device.type == "cuda" and len(steps) > 1
+        self.streams = [torch.cuda.Stream() for _ in steps] if several_on_gpu else []
+        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
 
     def state(self) -> dict[str, Tensor]:
         """Return all that steps change, by name; to be written to in place."""
@@ -293,6 +256,14 @@ class Together:
 
     def __call__(self, size: int) -> None:
         """Train all students on the next `size` images of the epoch."""
+        if not self.feed.picked.graph:
+            return self.learn(size)
+        if size not in self.graphs:
+            self.graphs[size] = self.capture(size)
+        return self.graphs[size].replay()
+
+    def learn(self, size: int) -> None:
+        """Train all students, eagerly or into a graph."""
         batch = self.feed(size)
         if self.streams:
             main = torch.cuda.current_stream()
@@ -307,16 +278,31 @@ class Together:
                 step.learn(batch)
         self.feed.counter += 1
 
+    def capture(self, size: int) -> torch.cuda.CUDAGraph:
+        """Return the graph of a step of `size` images, leaving the state as it was."""
+        state = self.state()
+        before = {name: tensor.clone() for name, tensor in state.items()}
+        stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                # The last batch of an epoch has no images after it.
+                self.feed.counter.copy_(before["0.counter"])
+                self.learn(size)
+        torch.cuda.current_stream().wait_stream(stream)
+        # Gradients are to be allocated in the graph's own memory.
+        self.forget_gradients()
+        with torch.cuda.graph(graph):
+            self.learn(size)
+        self.forget_gradients()
+        for name, tensor in state.items():
+            tensor.copy_(before[name])
+        return graph
 
-def columns(name: str, value: Tensor) -> list[str]:
-    """Return the names of a term and, where there are several, of its parts, from 1."""
-    parts = range(1, value.numel() + 1) if value.numel() > 1 else ()
-    return [name, *(f"{name}_{part}" for part in parts)]
-
-
-def sum_and_parts(value: Tensor) -> list[Tensor]:
-    """Return a term's value and, where there are several, its parts."""
-    return [value.sum(), *(value.unbind() if value.numel() > 1 else ())]
+    def forget_gradients(self) -> None:
+        """Drop the gradients of all students."""
+        for step in self.steps:
+            step.forget_gradients()
 
 
 def batch_sizes(count: int, batch_size: int) -> list[int]:
@@ -330,5 +316,5 @@ def batch_sizes(count: int, batch_size: int) -> list[int]:
     if count < 2:
         raise ValueError(f"found {count} training image; allowed: at least 2")
     sizes = [batch_size] * (count // batch_size)
-    rest = count - len(sizes) * batch_size
-    return [*sizes, rest] if rest > 1 or not sizes else sizes
+    rest = count % batch_size
+    return [*sizes, rest] if rest > 1 else sizes

@@ -1,7 +1,6 @@
 """A teacher's logits for every view of every training image, computed once for all students."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,13 @@ from distillation.data.dataset import Dataset, count_views
 ARRAYS = ("logits", "padding", "flip", "provenance")
 
 
-@dataclass(frozen=True)
-class Targets:
-    """Logits (N, V, K) in float16 of N training images in V views, and the teacher's provenance."""
-
-    logits: Tensor
-    provenance: dict[str, Any]
-
-
-def read_targets(path: Path, dataset: Dataset, padding: int, flip: bool) -> Targets:
+def read_targets(
+    path: Path, dataset: Dataset, padding: int, flip: bool
+) -> tuple[Tensor, dict[str, Any]]:
     """Read what tabulate_targets.py wrote, for training on `dataset` with this augmentation.
+
+    Returns:
+        Logits (N, V, K) in float16 of N training images in V views, and the table's provenance.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -49,4 +45,4 @@ def read_targets(path: Path, dataset: Dataset, padding: int, flip: bool) -> Targ
     shape = (len(dataset.train.labels), count_views(padding, flip), len(dataset.class_names))
     if arrays["logits"].shape != shape:
         raise ValueError(f"{path}: logits are {arrays['logits'].shape}; expected {shape}")
-    return Targets(torch.from_numpy(arrays["logits"]), provenance)
+    return torch.from_numpy(arrays["logits"]), provenance
