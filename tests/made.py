@@ -16,7 +16,7 @@ PROVENANCE = {"seed": 3, "arguments": {"learning_rate": 0.1, "epochs": 5}, "comm
 NETWORKS = {
     "WRN-10-1": {"wrn": {"depth": 10, "width": 1, "padding_mode": "zeros"}},
     "WRN-16-2": {"wrn": {"depth": 16, "width": 2, "padding_mode": "zeros"}},
-    "resnet8": {"resnet": {"depth": 8, "width": 1}},
+    "resnet8": {"resnet": {"block": "basic", "depth": 8, "width": 1}},
 }
 
 

@@ -159,11 +159,23 @@ def test_brought_teacher(load: Load, tmp_path: Path) -> None:
     assert experiment.teacher_file("at_kd", 0) == imported
     assert imported in experiment.artifacts()
     flags = experiment.import_flags("teacher")
-    assert flags[:3] == ["--network", "resnet", "depth=8"]
+    assert flags[:4] == ["--network", "resnet", "block=basic", "depth=8"]
     assert flags[flags.index("--source") + 1] == str(file)
     before = experiment.import_source("teacher")
     file.write_bytes(b"two")
     assert experiment.import_source("teacher") != before
+
+
+def test_weights_to_begin_with(load: Load, tmp_path: Path) -> None:
+    """A training that begins with a file is stale when its content is; no other is."""
+    file = tmp_path / "weights.pt"
+    file.write_bytes(b"one")
+    network = f"{{wrn: null, torchvision: {{model: resnet18, weights: {file}}}}}"
+    experiment = load(of_tiny(f"teacher: {{network: {network}}}"))
+    before = [experiment.training_code(model) for model in ("teacher", "at_kd")]
+    file.write_bytes(b"two")
+    after = [experiment.training_code(model) for model in ("teacher", "at_kd")]
+    assert [one == two for one, two in zip(before, after, strict=True)] == [False, True]
 
 
 def test_naming_replaces(load: Load) -> None:

@@ -27,6 +27,8 @@ KINDS = get_args(plugins.Kind)
 ALL = [(kind, name) for kind in KINDS for name in plugins.names(kind)]
 # Settings without a default, by plug-in, and some that differ from theirs.
 GIVEN: dict[str, dict[str, Any]] = {
+    "torchvision": {"model": "resnet18", "stages": ["layer1", "layer2.1.add"]},
+    "vgg": {"depth": 8},
     "wrn": {"depth": 10, "width": 2},
     "resnet": {"depth": 8},
     "kd": {"weight": 0.9, "temperature": 2.5, "schedule": "cosine"},

@@ -4,6 +4,7 @@ A family's file has `Settings`, its declaration, and `build(settings, classes, c
 returns a `Network`. Letters: N images, K classes, C channels, H x W positions.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, cast
 
@@ -18,7 +19,11 @@ GammaInit = Literal["ones", "uniform"]
 
 
 class Outputs(NamedTuple):
-    """Logits (N, K), and each stage (N, C, H, W) before the activation that follows it."""
+    """Logits (N, K), and stages (N, C, H, W).
+
+    Each stage is before the activation that follows it, if one does. Of a family whose stages the
+    user names (torchvision) it is what was named, which may be after an activation.
+    """
 
     logits: Tensor
     stages: list[Tensor]
@@ -32,12 +37,67 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def activated(self, stages: list[Tensor]) -> list[Tensor]:
-        """Return the stages after the normalisation and activation that follow each."""
+        """Return the stages after the normalisation and activation that follow each.
+
+        A stage that none follows, or that is after one, is returned as it is.
+        """
         raise NotImplementedError
+
+    def take_weights(self) -> str:
+        """Take the weights that a training begins with, where they aren't all drawn.
+
+        Returns what there is to say of them. It is asked after `initialise`, and not for a network
+        of a checkpoint, nor for an untrained control.
+        """
+        return ""
 
     def blocks(self) -> Iterator[nn.Module]:
         """Yield the parts that repeat, each of which is compiled by itself; none by default."""
         yield from ()
+
+
+class Dropout(nn.Module):
+    """Zero some values in training, and scale up the others so that the mean stays.
+
+    What is zeroed is a function of a seed, which `initialise` draws, and of the number of the pass:
+    both are buffers, which a run that goes on, and a captured step, find as they were. They are no
+    part of the weights, whose names are those of a network with torch's own dropout.
+
+    Args:
+        fraction: of the values that are zeroed, 0 to 1.
+        whole: zero all values of an image or none (stochastic depth, arXiv 1603.09382).
+    """
+
+    seed: Tensor
+    passes: Tensor
+
+    def __init__(self, fraction: float, whole: bool = False) -> None:
+        super().__init__()
+        self.fraction, self.whole = fraction, whole
+        for name in ("seed", "passes"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.long), persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (N, ...) to the same shape; in evaluation mode, to itself."""
+        if not self.training or not self.fraction:
+            return inputs
+        shape = (len(inputs), *(1 for _ in inputs.shape[1:])) if self.whole else inputs.shape
+        places = torch.arange(math.prod(shape), device=inputs.device).reshape(shape)
+        drawn = scrambled(scrambled(places) ^ scrambled(self.seed ^ scrambled(self.passes)))
+        self.passes += 1
+        kept = drawn >= self.fraction * 2**32
+        return inputs * (kept.to(inputs.dtype) / (1 - self.fraction))
+
+
+def scrambled(numbers: Tensor) -> Tensor:
+    """Map whole numbers from 0 to 2**32 - 1 one to one to such that look drawn evenly.
+
+    Source: Thomas Mueller's hash of 32-bit integers (stackoverflow.com/a/12996028), whose products
+    fit into 64 bits.
+    """
+    for _ in range(2):
+        numbers = ((numbers >> 16) ^ numbers) * 0x45D9F3B & 0xFFFFFFFF
+    return (numbers >> 16) ^ numbers
 
 
 def build_network(name: str, settings: NetworkSettings, classes: int, channels: int) -> Network:
@@ -63,7 +123,8 @@ def initialise(model: nn.Module, gamma: GammaInit, generator: torch.Generator) -
 
     Convolutions and the classifier: Kaiming normal, fan-in (He et al. 2015); biases and batch
     norm's beta: 0; batch norm's gamma: 1 ("ones") or U(0, 1) ("uniform", as the code of the
-    attention-transfer paper does). The same generator state gives the same network.
+    attention-transfer paper does); the seed of dropout: evenly. What else a network has (layer
+    norm, scales) begins with constants. The same generator state gives the same network.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -76,6 +137,9 @@ def initialise(model: nn.Module, gamma: GammaInit, generator: torch.Generator) -
             else:
                 nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+        elif isinstance(module, Dropout):
+            module.seed.random_(2**32, generator=generator)
+            module.passes.zero_()
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -111,11 +175,26 @@ def stage_shapes(model: Network, image_size: int, channels: int) -> list[Shape]:
 
 
 def probe(model: Network, image_size: int, channels: int) -> Outputs:
-    """Return what a network gives for one black image, leaving it as it was."""
+    """Return what a network gives for one black image, leaving it as it was.
+
+    Raises:
+        ValueError: such an image doesn't pass through it, or a stage isn't (N, C, H, W).
+    """
     training = model.training
     device = next(model.parameters()).device
     model.eval()
-    with torch.no_grad():
-        outputs = model(torch.zeros(1, channels, image_size, image_size, device=device))
-    model.train(training)
+    try:
+        with torch.no_grad():
+            outputs = model(torch.zeros(1, channels, image_size, image_size, device=device))
+    except RuntimeError as error:
+        size = f"{image_size} x {image_size} pixels and {channels} channel(s)"
+        first_line = str(error).partition("\n")[0]
+        raise ValueError(f"an image of {size} doesn't pass through it: {first_line}") from error
+    finally:
+        model.train(training)
+    for place, stage in enumerate(outputs.stages, 1):
+        if stage.dim() != 4:
+            raise ValueError(
+                f"stage {place} is {tuple(stage.shape)} for one image; allowed: (N, C, H, W)"
+            )
     return outputs

@@ -242,8 +242,7 @@ def filled(
     """
     ((family, settings),) = network.items()
     title = f"{settings.title} for {classes} classes and {channels} channel(s)"
-    if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
-        raise ValueError(f"{path}: holds no map of names to tensors as weights")
+    state = tensors_of(path, state)
     refused = f"{path}: its weights don't fit its network {title}"
     try:
         with building_at_most(size + LEAST * len(state) + ROOM):
@@ -251,6 +250,24 @@ def filled(
     except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
         first_line = str(error).partition("\n")[0]
         raise ValueError(f"{refused}, which can't be built for them: {first_line}") from error
+    load_weights(path, title, model, state)
+    return model.eval()
+
+
+def tensors_of(path: Path, state: Any) -> dict[str, Tensor]:
+    """Return what is to be a state dict, or raise ValueError."""
+    if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
+        raise ValueError(f"{path}: holds no map of names to tensors as weights")
+    return state
+
+
+def load_weights(path: Path, title: str, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put weights into a network, called `title` in messages.
+
+    Raises:
+        ValueError: they don't fit it, which names the first that differ, or aren't finite.
+    """
+    refused = f"{path}: its weights don't fit its network {title}"
     own = model.state_dict()
     differing = {
         "lacks": [name for name in own if name not in state],
@@ -271,7 +288,6 @@ def filled(
     for name, tensor in model.state_dict().items():
         if not tensor.isfinite().all():
             raise ValueError(f"{path}: {name} holds NaN or infinity; allowed: finite weights")
-    return model.eval()
 
 
 @contextmanager

@@ -84,6 +84,10 @@ class NetworkSettings(Settings):
         """The network's name in tables and figures."""
         raise NotImplementedError
 
+    def identity(self) -> str:
+        """Return a digest of the file that a training begins with; none if all is drawn."""
+        return ""
+
 
 class FormatSettings(Settings):
     """What every source of images has; its own settings come beside these.

@@ -656,12 +656,18 @@ class Experiment:
         return digests(script, {"networks": families, "terms": terms, "metrics": metrics})
 
     def training_code(self, *models: str) -> str:
-        """Return the digests of the training of a teacher, a student or several together."""
+        """Return the digests of the training of a teacher, a student or several together.
+
+        With them goes that of the file that it begins with, if it does.
+        """
         students = [model for model in models if model in self.methods]
         script = f"train_student{'s' * (len(students) > 1)}" if students else "train_teacher"
         teachers = [self.teacher_of(model) for model in models if self.taught(model)]
         terms = [name for method in students for name in self.terms[method]] or ["labels"]
-        return self.code(script, [*models, *teachers], terms)
+        network = self.network_of(models[0])
+        begins = network.settings.identity() if network else ""
+        code = self.code(script, [*models, *teachers], terms)
+        return f"{code}, begins with {begins}" if begins else code
 
     def report_code(self, script: str) -> str:
         """Return the digests of a report: script, and what terms and metrics say of themselves."""

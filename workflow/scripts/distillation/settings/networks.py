@@ -28,7 +28,6 @@ class Network(NamedTuple):
         return plugin_flags("--network", {self.family: self.settings})
 
 
-@cache
 def cost(network: Network, side: int, channels: int, classes: int) -> dict[str, Any]:
     """Return what describe_network.py says of a network on images of `side` pixels.
 
@@ -38,15 +37,21 @@ def cost(network: Network, side: int, channels: int, classes: int) -> dict[str, 
         SettingsError: the network can't be built.
     """
     sizes = {"image_size": max(side, 8), "channels": channels, "classes": max(classes, 2)}
-    asked = [*network.flags, *flags(sizes)]
-    key = repr([asked, plugin_digest("networks", network.family)])
+    return described(network.family, network.settings.title, (*network.flags, *flags(sizes)))
+
+
+# Once for each run of the workflow, which asks with every job.
+@cache
+def described(family: str, title: str, asked: tuple[str, ...]) -> dict[str, Any]:
+    """Return what describe_network.py says to these flags, of a network of this title."""
+    key = repr([[*asked], plugin_digest("networks", family)])
     kept = Path(".snakemake/networks", f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json")
     if not kept.is_file():
         command = [sys.executable, str(DESCRIBE), *asked]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["it failed"]
-            raise SettingsError(f"network {network.settings.title}: {lines[-1]}")
+            raise SettingsError(f"network {title}: {lines[-1]}")
         kept.parent.mkdir(parents=True, exist_ok=True)
         unfinished = kept.with_suffix(f".{os.getpid()}")
         unfinished.write_text(done.stdout)

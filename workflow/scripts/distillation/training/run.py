@@ -198,6 +198,7 @@ class Training:
         self.model = build_network(family, network, len(data.class_names), data.channels)
         generator = torch.Generator().manual_seed(arguments.seed)
         initialise(self.model, arguments.gamma_init, generator)
+        self.begins = self.model.take_weights()
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         taught = needed_of_teacher(student.terms) != "nothing"
         shapes = stage_shapes(teacher, *size) if taught and isinstance(teacher, Network) else []
@@ -220,7 +221,8 @@ class Training:
             f"{self.provenance['network_title']}, {count_parameters(self.model):,} parameters, "
             f"{images:,} images, {arguments.device}, {arguments.threads} thread(s), {why}"
         )
-        for note in filter(None, [*self.objective.notes, left_out(images, arguments.batch_size)]):
+        notes = [self.begins, *self.objective.notes, left_out(images, arguments.batch_size)]
+        for note in filter(None, notes):
             self.student.report(note)
 
     def learner(self, feed: Feed) -> Learner:
@@ -280,9 +282,10 @@ def describe_training(
     own = {name: getattr(arguments, name) for name in names}
     told = argparse.Namespace(network=arguments.network, term=student.terms, **own)
     plugins = [("networks", family), *(("terms", name) for name in student.terms)]
+    begins = {"weights_sha256": network.identity()} if network.identity() else {}
     return describe_step(
         told, PACKAGES, plugins, data_sha256=data.sha256, network_title=network.title,
-        code_digest=code_digest(TRAINER), **describe_device(data.train.images.device),
+        code_digest=code_digest(TRAINER), **describe_device(data.train.images.device), **begins,
     )  # fmt: skip
 
 

@@ -129,10 +129,15 @@ class Step:
 
     def state(self) -> dict[str, Tensor]:
         """Return all that steps change, by name; to be written to in place."""
-        named = self.student.state_dict(prefix="student.")
-        named |= self.objective.state_dict(prefix="terms.")
+        modules = {"student": self.student, "terms": self.objective}
+        named = {
+            f"{whose}.{name}": tensor
+            for whose, module in modules.items()
+            # Buffers that are no part of the weights, as dropout's, stand beside them.
+            for name, tensor in (module.state_dict() | dict(module.named_buffers())).items()
+        }
         named |= {f"momentum.{place}": each for place, each in enumerate(self.momenta)}
-        named |= {name: getattr(self, name) for name in ("sums", "bad_step", "bad_loss")}
+        named |= {name: getattr(self, name) for name in ("sums", "bad_step", "bad_loss", "rate")}
         return named | {"counter": self.feed.counter}
 
     def begin(self, epoch: int, resumed: bool = False) -> None:
