@@ -25,27 +25,24 @@ HALF, STEP = 0.01, 0.002
 MAPS = {
     "entropy": ((0.9, 0.8, 0.5), (0.95, 0.9, 0.9)),
     "effective_area": ((0.6, 0.5, 0.4), (0.7, 0.7, 0.7)),
-    "gini": ((0.3, 0.4, 0.7), (0.2, 0.2, 0.2)),
-    "peak_over_mean": ((3.0, 4.0, 9.0), (2.0, 2.0, 2.0)),
     "image_dependence": ((0.6, 0.5, 0.4), (0.3, 0.2, 0.1)),
     "border": ((1.1, 1.2, 1.5), (1.2, 1.3, 1.4)),
     "border_constant": ((1.2, 1.3, 1.4), (1.2, 1.3, 1.4)),
     "border_noise": ((1.2, 1.3, 1.3), (1.2, 1.3, 1.4)),
-    "border_top": ((1.1, 1.2, 1.8), (1.2, 1.3, 1.7)),
-    "border_bottom": ((1.1, 1.2, 1.2), (1.2, 1.3, 1.2)),
-    "border_left": ((1.1, 1.2, 1.5), (1.2, 1.3, 1.4)),
-    "border_right": ((1.1, 1.2, 1.5), (1.2, 1.3, 1.4)),
     "object_energy": ((1.4, 1.2, 0.7), (1.0, 1.0, 0.9)),
     "pointing_game": ((0.6, 0.5, 0.2), (0.3, 0.3, 0.3)),
     "pointing_game_chance": ((0.3, 0.3, 0.3), (0.3, 0.3, 0.3)),
     "object_iou": ((0.4, 0.3, 0.1), (0.2, 0.2, 0.2)),
     "object_iou_chance": ((0.2, 0.2, 0.2), (0.2, 0.2, 0.2)),
-    "object_energy_centre": ((1.3, 1.3, 1.3), (1.3, 1.3, 1.3)),
-    "object_energy_other": ((1.1, 1.1, 1.1), (1.1, 1.1, 1.1)),
-    "pointing_game_centre": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "pointing_game_other": ((0.4, 0.4, 0.4), (0.4, 0.4, 0.4)),
-    "object_iou_centre": ((0.3, 0.3, 0.3), (0.3, 0.3, 0.3)),
-    "object_iou_other": ((0.25, 0.25, 0.25), (0.25, 0.25, 0.25)),
+    **{
+        f"{metric}_{control}": ((value,) * 3,) * 2
+        for metric, centre, other in (
+            ("object_energy", 1.3, 1.1),
+            ("pointing_game", 0.5, 0.4),
+            ("object_iou", 0.3, 0.25),
+        )
+        for control, value in (("centre", centre), ("other", other))
+    },
     "sobel_spearman": ((0.5, 0.3, 0.1), (0.3, 0.3, 0.3)),
     "teacher_cosine": ((0.95, 0.9, 0.9), (0.6, 0.5, 0.4)),
     "teacher_cosine_shuffled": ((0.8, 0.7, 0.5), (0.6, 0.5, 0.4)),

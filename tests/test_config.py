@@ -56,8 +56,8 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         ["methods.kd", "'kdd'", "did you mean kd?", "labels"],
     ),
     "unknown network": (
-        "defaults: {student: {network: {wrn: null, vgg: {depth: 8}}}}",
-        ["student.network", "'vgg'", "resnet, wrn"],
+        "defaults: {student: {network: {wrn: null, densenet: {depth: 8}}}}",
+        ["student.network", "'densenet'", "resnet, wrn"],
     ),
     "two networks": (
         "experiments: {digits: {student: {network: {resnet: {depth: 8}}}}}",

@@ -229,6 +229,16 @@ def test_metrics_are_chosen(load: Load) -> None:
         load(of_tiny("comparison: {metric: top5}"))
 
 
+def test_smallest_differences_of_claims(load: Load) -> None:
+    """What difference of a measure counts is said by the config, and a wrong one refused there."""
+    claims = "claims: {{smallest_differences: {{{}}}}}"
+    text = " ".join(load(of_tiny(claims.format("border: 0.2"))).claims_flags())
+    assert "--smallest-difference border 0.2 --smallest-difference object_energy 0.1" in text
+    for wrong in ("border: 0", "beauty: 1"):
+        with pytest.raises(SettingsError, match=r"claims\.smallest_differences.*; .*allowed: "):
+            load(of_tiny(claims.format(wrong)))
+
+
 def test_no_experiment_has_the_name_of_a_rule() -> None:
     """Every rule's name is refused for an experiment, since both are targets by their names."""
     files = (ROOT / "workflow/rules").glob("*.smk")

@@ -3,8 +3,9 @@
 import base64
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -12,11 +13,13 @@ import pytest
 
 import render_claims
 from distillation.reporting import claim_figures
-from distillation.reporting.claim_figures import FIGURES, Rows
-from distillation.reporting.measurements import Key
+from distillation.reporting.claim_figures import FIGURES
+from distillation.reporting.claim_text import told
+from distillation.reporting.claims import OPEN, PAIRS, judge_pairs
+from distillation.reporting.measurements import Key, Method
 from distillation.reporting.results import colours
 from distillation.settings.arguments import run
-from measured import DESCRIPTION, SEEDS, STUDENTS, Changes, comparison, networks, write_experiment
+from measured import DESCRIPTION, SEEDS, Changes, comparison, networks, write_experiment
 from shell import ROOT
 
 STYLE = ROOT / "workflow/scripts/figures.mplstyle"
@@ -29,42 +32,23 @@ def inputs(tmp_path: Path) -> list[str]:
     return written(tmp_path)
 
 
-def written(
-    folder: Path,
-    changes: Changes | None = None,
-    after: Changes | None = None,
-    students: tuple[str, ...] = STUDENTS,
-    teachers: tuple[int, ...] = SEEDS,
-) -> list[str]:
+def written(folder: Path, changes: Changes | None = None, **how: Any) -> list[str]:
     """Write an experiment into a folder's inputs and return its flags."""
     (folder / "inputs").mkdir()
-    tables = networks(changes, after, students, teachers)
-    return write_experiment(folder / "inputs", tables, comparison())
+    return write_experiment(folder / "inputs", networks(changes, **how), comparison())
 
 
-def rendered(
-    folder: Path,
-    inputs: Sequence[str],
-    *more: str,
-    figures: Mapping[str, tuple[str, Callable[..., Rows]]] | None = None,
-    title: str = "Digits",
-) -> str:
+def rendered(folder: Path, flags: Sequence[str], *more: str, figures: Any = None) -> str:
     """Render the claims into a folder and return the text.
 
     Figures are drawn only for tests about them: drawing takes seconds.
     """
+    outputs = {"table": "gathered.csv", "provenance": "gathered.json", "markdown": "claims.md",
+               "figures": "figures", "style": STYLE}  # fmt: skip
+    named = [text for flag, file in outputs.items() for text in (f"--{flag}", str(folder / file))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(claim_figures, "FIGURES", figures or {})
-        render_claims.main(
-            [
-                *inputs,
-                *("--title", title, "--style", str(STYLE), "--dpi", "50"),
-                *("--table", str(folder / "gathered.csv")),
-                *("--provenance", str(folder / "gathered.json")),
-                *("--markdown", str(folder / "claims.md")),
-                *("--figures", str(folder / "figures"), *more),
-            ]
-        )
+        render_claims.main([*flags, "--title", "Digits", "--dpi", "50", *named, *more])
     return (folder / "claims.md").read_text()
 
 
@@ -143,23 +127,19 @@ def test_other_maps(tmp_path: Path) -> None:
     ) in section(text, 1)
 
 
-@pytest.mark.parametrize(
-    ("verdict", "expected"),
-    [
-        ("below", "Shown"), ("above", "Refuted"), ("equivalent", "Refuted"),
-        ("open", "Can't be said"), ("one_seed", "Can't be said"),
-    ],
-)  # fmt: skip
-def test_claim_about_a_pair(tmp_path: Path, inputs: list[str], verdict: str, expected: str) -> None:
+def test_claims_about_pairs(tmp_path: Path) -> None:
     """Claims about pairs follow from their rows in comparison.csv, whose sentences they repeat."""
-    sentence = "AT+KD, as seen in 3 seeds."
-    (tmp_path / "inputs/comparison.csv").write_text(comparison(verdict, sentence))
-    text = rendered(tmp_path, inputs, *PAIR, "--claimed-below", "at", "kd")
-    assert verdicts(text) == [*["Shown"] * 5, expected, "Can't be said"]
-    assert f"\n> {sentence}\n" in section(text, 6)
-    assert "comparison.csv judges it. | 0.5 |" in section(text, 6)
-    assert ": -0.800 (-1.000 to -0.600) |" in section(text, 6)
-    assert "This pair wasn't compared." in section(text, 7)
+    names = ["teacher", "at_kd", "baseline", "at", "kd"]
+    methods = {name: Method(name.upper(), "", 3) for name in names}
+    file, sentence = tmp_path / "comparison.csv", "AT+KD, as seen in 3 seeds."
+    for verdict, expected in PAIRS.items():
+        file.write_text(comparison(verdict, sentence))
+        claim, other = judge_pairs(file, [["at_kd", "baseline"], ["at", "kd"]], methods)
+        assert claim.sentence == "The AT_KD student comes out below the BASELINE student."
+        assert (claim.verdict, claim.notes) == (expected, [f"> {sentence}"])
+        (found,) = claim.criteria[0].comparisons["at_kd"]
+        assert (claim.criteria[0].margin, told(found)) == (0.5, "-0.800 (-1.000 to -0.600)")
+        assert (other.verdict, other.notes) == (OPEN, ["This pair wasn't compared."])
 
 
 def test_who_is_judged(tmp_path: Path) -> None:
@@ -213,13 +193,12 @@ def test_figures(tmp_path: Path) -> None:
     title = "An experiment that costs US$_$ and A$ " * 3
 
     def drawn() -> dict[str, bytes]:
-        rendered(tmp_path, flags, figures=FIGURES, title=title)
+        rendered(tmp_path, flags, "--title", title, figures=FIGURES)
         return {file.name: file.read_bytes() for file in (tmp_path / "figures").iterdir()}
 
     files = drawn()
     assert files.keys() == {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
     for name in FIGURES:
-        assert files[f"{name}.png"].startswith(b"\x89PNG")
         drawing = files[f"{name}.svg"].decode()
         assert all(colours(["teacher", *students])[each].lower() in drawing for each in students)
         assert "US$_$ and A$" in drawing
@@ -278,13 +257,13 @@ AT = "WRN-10-1,at,0,3,3,mean_square,before_activation,entropy,0.5,0.4,0.6"
 MISTAKES = [
     ("seed_0.csv", "", "seed_0.csv: damaged"),
     ("seed_0.csv", f"{HEAD}\n", "seed_0.csv: has no rows"),
-    ("seed_0.csv", f"{HEAD}\n{ROW}\na,b\n", "row 2 hasn't as many values as"),
+    ("seed_0.csv", f"{HEAD}\n{ROW}\na,b\n", "seed_0.csv: damaged"),
     ("seed_0.csv", f"{HEAD}\n{ROW}\n{ROW},1\n", "seed_0.csv: damaged"),
     ("seed_0.csv", f"{HEAD},more\n{ROW},1\n", "found the columns"),
     ("seed_0.csv", "model,method\na,b\n", "lacks stages, seed"),
     ("seed_0.csv", f"{HEAD}\n{ROW.replace(',3,', ',4,', 1)}\n", "stage is 4; allowed: 1 to"),
     ("seed_0.csv", f"{HEAD}\n{ROW.replace('before_', 'in_')}\n", "point is in_activation; allowed"),
-    ("seed_0.csv", f"{HEAD}\n{ROW.replace(',0,', ',first,', 1)}\n", "first; allowed"),
+    ("seed_0.csv", f"{HEAD}\n{ROW.replace(',0,', ',first,', 1)}\n", "damaged: invalid .* 'first'"),
     ("seed_0.csv", f"{HEAD}\n{ROW[:-3]}inf\n", "high is inf; allowed"),
     ("seed_0.csv", f"{HEAD}\n{ROW}\n{ROW}\n", "has teacher, 0, 3, mean_square"),
     ("seed_0.csv", f"{HEAD}\n{ROW}\n{AT}\n", "had collapse 'mean_square'"),
@@ -294,51 +273,36 @@ MISTAKES = [
     ("comparison.csv", comparison("better"), "verdict is better; allowed: below, above"),
     ("data.json", "{}", "data.json: not a description"),
     ("data.json", json.dumps({**DESCRIPTION, "images": []}), "not a description"),
-    *(
-        (name, None, f"{name}: no such file")
-        for name in ("seed_2.csv", "seed_2.json", "comparison.csv", "data.json")
-    ),
-]
+    *((name, None, f"{name}: no such file")
+      for name in ("seed_2.csv", "seed_2.json", "comparison.csv", "data.json")),
+]  # fmt: skip
 
 
-def mistaken(tmp_path: Path, inputs: list[str], *more: str) -> str:
-    """Return the line with which a mistake ends, once nothing but the inputs is left."""
-    (tmp_path / "out").mkdir()
+def test_mistakes(tmp_path: Path) -> None:
+    """A damaged or missing input, or a wrong flag, ends with one line, and leaves nothing.
 
-    def main() -> None:
-        rendered(tmp_path / "out", inputs, "--page", str(tmp_path / "out/claims.html"), *more)
+    A claim is about students, and a smallest difference is of a measure that is judged.
+    """
+    (tmp_path / "inputs").mkdir()
+    few = [table.query("metric == 'entropy'") for table in networks()]
+    flags = write_experiment(tmp_path / "inputs", few, comparison())
 
-    with pytest.raises(SystemExit) as end:
-        run(main)
-    assert not list((tmp_path / "out").iterdir())
-    line = str(end.value.code)
-    assert "\n" not in line
-    return line
+    def check(said: str, *more: str) -> None:
+        page = ("--page", str(tmp_path / "out/claims.html"))
+        with pytest.raises(SystemExit, match=said) as end:
+            run(lambda: print(rendered(tmp_path / "out", flags, *page, *more)))
+        assert "\n" not in str(end.value)
+        assert not (tmp_path / "out").exists()
 
-
-@pytest.mark.parametrize(("name", "content", "said"), MISTAKES)
-def test_mistake(
-    tmp_path: Path, inputs: list[str], name: str, content: str | None, said: str
-) -> None:
-    """A damaged or missing input ends with one line that names it, and leaves nothing."""
-    file = tmp_path / "inputs" / name
-    file.unlink()
-    if content is not None:
-        file.write_text(content)
-    assert said in mistaken(tmp_path, inputs)
-
-
-@pytest.mark.parametrize(
-    ("flag", "values", "said"),
-    [
-        ("--attention-methods", ("at", "teacher"), "'teacher'; allowed: baseline, kd, at, at_kd"),
-        ("--claimed-below", ("at", "sum_at"), "'sum_at'; allowed: baseline, kd, at, at_kd"),
-        ("--smallest-difference", ("beauty", "1"), "beauty 1; allowed: a number above 0, of one"),
-        ("--smallest-difference", ("border", "0"), "border 0; allowed: a number above 0, of one"),
-    ],
-)
-def test_wrong_flag(
-    tmp_path: Path, inputs: list[str], flag: str, values: tuple[str, ...], said: str
-) -> None:
-    """A claim is about students, and a smallest difference is of a measure that is judged."""
-    assert f"{flag}: found {said}" in mistaken(tmp_path, inputs, flag, *values)
+    for name, content, said in MISTAKES:
+        file = tmp_path / "inputs" / name
+        before = file.read_text()
+        file.unlink() if content is None else file.write_text(content)
+        check(said)
+        file.write_text(before)
+    students = "; allowed: baseline, kd, at, at_kd"
+    check(f"--attention-methods: found 'teacher'{students}", "--attention-methods", "at", "teacher")
+    check(f"--claimed-below: found 'sum_at'{students}", "--claimed-below", "at", "sum_at")
+    flag = "--smallest-difference"
+    check(f"{flag}: unknown key 'beauty'; allowed: effective_area", flag, "beauty", "1")
+    check(f"{flag}.border: found 0; allowed: a number above 0", flag, "border", "0")

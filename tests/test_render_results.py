@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -22,17 +23,9 @@ from shell import ROOT
 DOCS = ROOT / "docs"
 # Trained models and seeds of the made-up experiment.
 NETWORKS = [(model, seed) for model in TERMS for seed in ((0,) if model == "teacher" else (0, 1))]
-OUTPUTS = {
-    render_table: {
-        "csv": "table.csv", "markdown": "table.md", "page": "table.html",
-        "summary": "summary.json", "provenance": "provenance.json",
-    },
-    compare_methods: {
-        "comparison": "comparison.csv", "seeds": "comparison_seeds.csv",
-        "fidelity": "fidelity.csv", "markdown": "comparison.md", "page": "comparison.html",
-        "figure": "comparison.png", "figure-svg": "comparison.svg",
-    },
-}  # fmt: skip
+# Outputs of scripts that publishing doesn't take under the name of table or comparison.
+NAMES = {"seeds": "comparison_seeds", "fidelity": "fidelity", "summary": "summary",
+         "provenance": "provenance"}  # fmt: skip
 
 
 def rendered(folder: Path) -> str:
@@ -61,15 +54,18 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results, logs = tree / "results/tiny", tree / "logs"
     style = ["--style", str(ROOT / "workflow/scripts/figures.mplstyle"), "--dpi", "50"]
     more = {
-        render_table: [],
-        compare_methods: [*style, "--resamples", "100", "--pair", "kd", "baseline"],
-    }
-    for script, files in OUTPUTS.items():
-        archive = "predictions.npz" if more[script] else ""
-        named = [text for flag, file in files.items() for text in (f"--{flag}", results / file)]
+        render_table: ("table", "", []),
+        compare_methods: ("comparison", "predictions.npz",
+                          [*style, "--resamples", "100", "--pair", "kd", "baseline"]),
+    }  # fmt: skip
+    for script, (stem, archive, flags) in more.items():
+        named = []
+        for flag, words in script.OUTPUTS.items():
+            file = f"{NAMES.get(flag, stem)}{words.partition(':')[0]}"
+            named += [f"--{flag}", str(results / file)]
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(sys.modules, "__main__", script)
-            script.main([*write_runs(results, TERMS, archive), *more[script], *map(str, named)])
+            script.main([*write_runs(results, TERMS, archive), *flags, *named])
     for name in (*publish_results.KEPT, publish_results.OF_TEACHER, "attention_metrics.csv",
                  "attention_metrics.json", "attention/seed_0.csv"):  # fmt: skip
         (results / name).parent.mkdir(exist_ok=True)
@@ -223,24 +219,20 @@ def test_beside_others(published: Path) -> None:
     assert lines[place + 2] == "| | (2) | 94.77 | 93.69 | 93.92 | 94.15 |"
 
 
-def test_without_pairs(published: Path, tmp_path: Path) -> None:
-    """Where no two methods were compared, the page says so, and nothing else in that place."""
+def test_without_pairs_and_with_a_remark(published: Path, tmp_path: Path) -> None:
+    """Where no two methods were compared, the page says just so; a remark stands in its section."""
     folder = shutil.copytree(published.parent, tmp_path / "results")
+    (folder / "tiny.md").write_text("A remark.\n")
     file = folder / "tiny/comparison.md"
     head, _, rest = file.read_text().partition("\n\n")
     fidelity = rest[rest.index("## Fidelity") :]
     file.write_text(f"{head}\n\nNo two methods are compared.\n\n{fidelity}")
-    section = rendered(folder).partition("### Does a method help?")[2]
+    text = rendered(folder)
+    assert "A remark." in text.partition("## Made up")[2]
+    section = text.partition("### Does a method help?")[2]
     said, _, rest = section.partition("### Fidelity to the teacher")
     assert said.strip() == "No two methods are compared."
     assert "## How it was computed" not in rest.partition("### Figures")[0]
-
-
-def test_remarks(published: Path, tmp_path: Path) -> None:
-    """What is to be said about a study stands on the page, in its section."""
-    folder = shutil.copytree(published.parent, tmp_path / "results")
-    (folder / "tiny.md").write_text("A remark.\n")
-    assert "A remark." in rendered(folder).partition("## Made up")[2]
 
 
 def test_without_claims(done: Path, published: Path, tmp_path: Path) -> None:
@@ -293,67 +285,55 @@ def test_a_teacher_of_another_experiment(done: Path, tmp_path: Path) -> None:
     assert "train_teacher" in (tmp_path / "tiny/timings.csv").read_text()
 
 
-@pytest.mark.parametrize(
-    ("break_it", "message"),
-    [
-        (lambda tree: (tree / "results/tiny/table.md").unlink(), "table.md: no such file"),
-        (lambda tree: (tree / "logs/evaluate/tiny/at/seed_1.tsv").unlink(), "seed_1.tsv: no such"),
-        (
-            lambda tree: shutil.copy(
-                tree / "results/data/other.json", tree / "results/data/tiny.json"
-            ),
-            "tiny.json: sha256 is",
-        ),
-        (
-            lambda tree: (tree / "results/tiny/table.csv").write_text("quantity\nParameters\n"),
-            "--headline: found 'Test accuracy'; allowed: Parameters",
-        ),
-    ],
-)
-def test_mistakes_in_publishing(
-    done: Path, tmp_path: Path, break_it: Callable[[Path], object], message: str
-) -> None:
+def refused(main: Callable[[], Any], message: str) -> None:
+    """Check that a script ends with one line that says something."""
+    with pytest.raises(SystemExit, match=re.escape(message)) as stop:
+        run(main)
+    assert "\n" not in str(stop.value)
+
+
+def test_mistakes_in_publishing(done: Path, tmp_path: Path) -> None:
     """An unfinished experiment is one line that names the file, and publishes nothing."""
     tree = shutil.copytree(done, tmp_path / "tree")
-    break_it(tree)
-    with pytest.raises(SystemExit) as stop:
-        run(lambda: publish_results.main(publish_flags(tree, tmp_path / "folder")))
-    assert message in str(stop.value)
-    assert "\n" not in str(stop.value)
-    assert not (tmp_path / "folder").exists()
+    other = (tree / "results/data/other.json").read_text()
+    for file, content, message in (
+        ("results/tiny/table.md", None, "table.md: no such file"),
+        ("logs/evaluate/tiny/at/seed_1.tsv", None, "seed_1.tsv: no such"),
+        ("results/data/tiny.json", other, "tiny.json: sha256 is"),
+        ("results/tiny/table.csv", "quantity\nParameters\n",
+         "--headline: found 'Test accuracy'; allowed: Parameters"),
+    ):  # fmt: skip
+        before = (tree / file).read_text()
+        write(tree / file, content)
+        refused(lambda: publish_results.main(publish_flags(tree, tmp_path / "folder")), message)
+        assert not (tmp_path / "folder").exists()
+        write(tree / file, before)
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
+def test_mistakes_in_rendering(kept: Path) -> None:
+    """A file that is missing or damaged is one line that names it, and the page stays."""
+    kept.with_suffix(".md").write_text("before")
+    study = json.dumps(json.loads((kept / "digits/study.json").read_text()) | {"published": "mine"})
+    for file, content, message in (
         ("digits/study.json", "{", "study.json: damaged"),
         ("digits/table.md", "nothing", "table.md: has no line"),
         ("digits/table.md", "| | Teacher |\n| --- | --- |\n| Loss | 1 |\n", "has no row 'Test"),
         ("digits/study.json", "{}", "study.json: lacks title, command"),
         ("published.csv", None, "published.csv"),
         ("published.csv", "data,source\n", "published.csv: lacks quantity, model, value"),
-    ],
-)
-def test_mistakes_in_rendering(kept: Path, file: str, content: str | None, message: str) -> None:
-    """A file that is missing or damaged is one line that names it, and the page stays."""
-    page = kept.with_suffix(".md")
-    page.write_text("before")
-    if content is None:
-        (kept / file).unlink()
-    else:
-        (kept / file).write_text(content)
-    flags = ["--folder", str(kept), "--markdown", str(page)]
-    with pytest.raises(SystemExit) as stop:
-        run(lambda: render_results.main(flags))
-    assert message in str(stop.value)
-    assert page.read_text() == "before"
+        # A quantity that no table has.
+        ("published.csv", "data,source,quantity,model,value\nmine,somebody,Charm,kd,1\n",
+         "quantity 'Charm'; allowed: Parameters"),
+    ):  # fmt: skip
+        before = (kept / file).read_text()
+        write(kept / file, content)
+        if "Charm" in message:
+            write(kept / "digits/study.json", study)
+        refused(lambda: rendered(kept), message)
+        assert kept.with_suffix(".md").read_text() == "before"
+        write(kept / file, before)
 
 
-def test_unknown_quantity(kept: Path) -> None:
-    """A published figure of a quantity that no table has is refused, and what is allowed named."""
-    study = kept / "digits/study.json"
-    study.write_text(json.dumps(json.loads(study.read_text()) | {"published": "mine"}))
-    with (kept / "published.csv").open("a") as file:
-        file.write("mine,somebody,Charm,kd,1\n")
-    with pytest.raises(ValueError, match=r"quantity 'Charm'; allowed: Parameters"):
-        rendered(kept)
+def write(file: Path, content: str | None) -> None:
+    """Write a text over a file, or take the file away."""
+    file.unlink() if content is None else file.write_text(content)

@@ -32,47 +32,45 @@ Example:
 import argparse
 from pathlib import Path
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
+import pandas as pd
 
-from distillation.record.files import replacing
 from distillation.reporting.comparison import (
     Compared,
+    Finding,
     compare,
     compare_seeds,
     measure_fidelity,
-    tabulate,
 )
 from distillation.reporting.comparison_figure import draw_figure
 from distillation.reporting.comparison_text import describe, format_comparison
 from distillation.reporting.contrasts import make_contrasts
+from distillation.reporting.drawing import save, use_style
 from distillation.reporting.metric import find_metric
+from distillation.reporting.outputs import add_outputs, written
 from distillation.reporting.pages import page
 from distillation.reporting.predictions import read_images
 from distillation.reporting.results import add_run_flags, read_results
 from distillation.settings.arguments import Parser, add_flags, run, taken
 from distillation.settings.reports import Comparison, Figures
 
+OUTPUTS = {
+    "comparison": ".csv", "seeds": ".csv", "fidelity": ".csv", "markdown": ".md",
+    "page": ".html: markdown and figure", "figure": ".png", "figure-svg": ".svg",
+}  # fmt: skip
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(__doc__)
     add_run_flags(parser, "PREDICTIONS")
-    flag = parser.add_argument
-    flag(
+    parser.add_argument(
         "--pair", action="append", nargs=2, metavar=("METHOD", "REFERENCE"), default=[],
         dest="pairs", help="compare a model with another; once for each pair, in order",
     )  # fmt: skip
     add_flags(parser, Comparison)
     add_flags(parser, Figures)
-    flag("--style", type=Path, required=True, help="matplotlib style sheet")
-    flag("--comparison", type=Path, required=True, help="output, .csv")
-    flag("--seeds", type=Path, required=True, help="output, .csv")
-    flag("--fidelity", type=Path, required=True, help="output, .csv")
-    flag("--markdown", type=Path, required=True, help="output, .md")
-    flag("--page", type=Path, required=True, help="output, .html: markdown and figure")
-    flag("--figure", type=Path, required=True, help="output, .png")
-    flag("--figure-svg", type=Path, required=True, help="output, .svg")
+    parser.add_argument("--style", type=Path, required=True, help="matplotlib style sheet")
+    add_outputs(parser, OUTPUTS)
     return parser.parse_args(argv)
 
 
@@ -80,8 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     """Compare the methods, and write tables, text and figure."""
     arguments = parse_args(argv)
     settings = taken(Comparison, arguments)
-    mpl.use("Agg")
-    plt.style.use(arguments.style)
+    use_style(arguments.style)
     results = read_results(arguments)
     metric = find_metric(results, settings.metric)
     images = read_images(results, [values[4] for values in arguments.runs], metric.name)
@@ -94,25 +91,16 @@ def main(argv: list[str] | None = None) -> None:
     sentences = [describe(row, metric, settings, results.labels, len(findings)) for row in findings]
     text = format_comparison(compared, sentences)
     figure = draw_figure(compared)
-    with (
-        replacing(arguments.comparison) as comparison_file,
-        replacing(arguments.seeds) as seeds_file,
-        replacing(arguments.fidelity) as fidelity_file,
-        replacing(arguments.markdown) as markdown_file,
-        replacing(arguments.figure) as png_file,
-        replacing(arguments.figure_svg) as svg_file,
-        replacing(arguments.page) as page_file,
-    ):
-        tabulate(compared.findings, sentences).to_csv(comparison_file, index=False)
-        compared.seeds.to_csv(seeds_file, index=False)
-        compared.fidelity.to_csv(fidelity_file, index=False)
-        markdown_file.write_text(text)
-        figure.savefig(png_file, format="png", dpi=arguments.dpi)
-        # No date, so that the same results give the same bytes.
-        figure.savefig(svg_file, format="svg", metadata={"Date": None})
-        illustrated = f"{text}\n![Differences and fidelity]({png_file.name})\n"
-        page_file.write_text(page(results.title, illustrated, png_file.parent))
-    plt.close(figure)
+    with written(arguments, OUTPUTS) as files:
+        table = pd.DataFrame(findings, columns=Finding._fields).assign(sentence=sentences)
+        table.to_csv(files["comparison"], index=False)
+        compared.seeds.to_csv(files["seeds"], index=False)
+        compared.fidelity.to_csv(files["fidelity"], index=False)
+        files["markdown"].write_text(text)
+        png = files["figure"]
+        save(figure, png, files["figure-svg"], arguments.dpi)
+        illustrated = f"{text}\n![Differences and fidelity]({png.name})\n"
+        files["page"].write_text(page(results.title, illustrated, png.parent))
     print(text, flush=True)
 
 

@@ -106,7 +106,11 @@ def read_timings(
         claims: whether attention was measured.
     """
     name = results.name
-    rows = [{"step": "prepare_data"} | read_time(logs / "prepare_data" / f"{data.stem}.tsv")]
+
+    def job(step: str, place: str = name, **whose: Any) -> dict[str, Any]:
+        return {"step": step} | whose | read_time(logs / step / f"{place}.tsv")
+
+    rows = [job("prepare_data", data.stem)]
     known: set[Path] = set()
     for one in runs:
         step, file = training_job(logs, name, one)
@@ -114,21 +118,14 @@ def read_timings(
         if file not in known:
             rows.append(training_time(step, file, one, images))
         known.add(file)
-        whose = {"model": one["model"], "seed": one["seed"]}
-        place = Path(name, one["model"], f"seed_{one['seed']}.tsv")
-        targets = ["tabulate_targets"] * (logs / "tabulate_targets" / place).is_file()
-        rows += [
-            {"step": step} | whose | read_time(logs / step / place) for step in (*targets, *STEPS)
-        ]
+        model, seed = one["model"], one["seed"]
+        place = f"{name}/{model}/seed_{seed}"
+        targets = ["tabulate_targets"] * (logs / f"tabulate_targets/{place}.tsv").is_file()
+        rows += [job(step, place, model=model, seed=seed) for step in (*targets, *STEPS)]
     for seed in sorted({one["seed"] for one in runs}):
         if claims and (results / "attention" / f"seed_{seed}.csv").is_file():
-            time = read_time(logs / SEED_STEP / name / f"seed_{seed}.tsv")
-            rows.append({"step": SEED_STEP, "seed": seed} | time)
-    rows += [
-        {"step": step} | read_time(logs / step / f"{name}.tsv")
-        for step in LAST_STEPS
-        if claims or step != "render_claims"
-    ]
+            rows.append(job(SEED_STEP, f"{name}/seed_{seed}", seed=seed))
+    rows += [job(step) for step in LAST_STEPS if claims or step != "render_claims"]
     return pd.DataFrame(rows).astype({"seed": "Int64"})
 
 
@@ -185,31 +182,28 @@ def training_time(step: str, file: Path, one: dict[str, Any], images: int) -> di
 
 def join_histories(runs: list[dict[str, Any]]) -> pd.DataFrame:
     """Return the histories of all runs, with model and seed."""
-    parts = [
-        one["history"].assign(model=one["model"], seed=one["seed"])
-        for one in runs
-        if len(one["history"])
-    ]
-    table = pd.concat(parts, ignore_index=True)
-    return table.reindex(columns=["model", "seed", *table.columns.drop(["model", "seed"])])
+    parts = [one["history"].assign(model=one["model"], seed=one["seed"])
+             for one in runs if len(one["history"])]  # fmt: skip
+    return pd.concat(parts, ignore_index=True).set_index(["model", "seed"]).reset_index()
 
 
 def main(argv: list[str] | None = None) -> None:
     """Copy, gather, and put the folder in its place."""
     arguments = parse_args(argv)
-    results, claims = arguments.results, not arguments.without_claims
+    results, data = arguments.results, arguments.data_description
+    claims = not arguments.without_claims
     kept = [results / name for name in (KEPT + CLAIMS if claims else KEPT)]
     kept += sorted((results / "claims").glob("*.png")) if claims else []
-    for file in (*kept, arguments.data_description):
+    for file in (*kept, data):
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file; expected a finished experiment")
     kept += [results / OF_TEACHER] if (results / OF_TEACHER).is_file() else []
     provenance = read_json(results / "provenance.json")
-    description = read_json(arguments.data_description)
+    description = read_json(data)
     expected = provenance["runs"][0]["training"]["data_sha256"]
     if description["sha256"] != expected:
         raise ValueError(
-            f"{arguments.data_description}: sha256 is {description['sha256'][:12]}; expected that "
+            f"{data}: sha256 is {description['sha256'][:12]}; expected that "
             f"of the data of {results}, {expected[:12]}"
         )
     quantities = pd.read_csv(results / "table.csv")["quantity"].tolist()
@@ -219,22 +213,18 @@ def main(argv: list[str] | None = None) -> None:
         )
     runs = find_runs(results, provenance["runs"], arguments.teacher_results)
     images = description["images"]["train"]["count"]
-    timings = read_timings(
-        arguments.logs, results, arguments.data_description, runs, images, claims
-    )
+    timings = read_timings(arguments.logs, results, data, runs, images, claims)
+    told = provenance["table"]["arguments"]
     study = {
-        "title": provenance["table"]["arguments"]["title"],
-        "command": arguments.command,
-        "published": arguments.published,
-        "headline": arguments.headline,
-        "labels": provenance["table"]["arguments"]["labels"],
-    }
+        "title": told["title"], "command": arguments.command, "published": arguments.published,
+        "headline": arguments.headline, "labels": told["labels"],
+    }  # fmt: skip
     with replacing_folder(arguments.folder) as folder:
         for file in kept:
             copy = folder / file.relative_to(results)
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, copy)
-        shutil.copyfile(arguments.data_description, folder / "data.json")
+        shutil.copyfile(data, folder / "data.json")
         timings.to_csv(folder / "timings.csv", index=False)
         join_histories(runs).to_csv(folder / "history.csv", index=False)
         (folder / "study.json").write_text(json.dumps(study, indent=2) + "\n")

@@ -18,33 +18,30 @@ Example:
 import argparse
 import json
 import os
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pandas as pd
 
-from distillation.record.files import replacing, replacing_folder
+from distillation.record.files import replacing_folder
 from distillation.record.provenance import describe_step
 from distillation.reporting import measurements
-from distillation.reporting.attention_words import margins
 from distillation.reporting.claim_figures import draw_figures
-from distillation.reporting.claim_text import (
-    OBJECT_MASKS,
-    format_claims,
-    on_data,
-    read_description,
-)
+from distillation.reporting.claim_text import OBJECT_MASKS, describe_data, format_claims
 from distillation.reporting.claims import check_students, judge_pairs
+from distillation.reporting.drawing import use_style
+from distillation.reporting.outputs import add_outputs, written
 from distillation.reporting.pages import page
-from distillation.reporting.results import TEACHER, add_label_flag
-from distillation.settings.arguments import Parser, add_flags, run
-from distillation.settings.reports import Figures
+from distillation.reporting.results import add_name_flags
+from distillation.settings.arguments import Parser, add_flags, run, scalar
+from distillation.settings.base import checked
+from distillation.settings.reports import Figures, SmallestDifferences
 
 # Packages whose version can change the table.
 PACKAGES = ("pandas",)
+OUTPUTS = {
+    "table": ".csv: all rows", "provenance": ".json: of the table", "markdown": ".md: the claims",
+}  # fmt: skip
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -57,12 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     flag("--comparison", type=Path, required=True, help="comparison.csv")
     flag("--data-description", type=Path, required=True, help=".json that prepare_data.py writes")
-    flag("--title", required=True, help="of the experiment")
-    add_label_flag(parser)
-    flag(
-        "--teacher-model", action="append", metavar="MODEL", dest="teachers", default=[TEACHER],
-        help=f"a model beside {TEACHER} that isn't a student: it isn't judged; once for each",
-    )  # fmt: skip
+    add_name_flags(parser)
     flag(
         "--attention-methods", nargs="*", metavar="METHOD",
         help="methods that learn attention; default: all students but the baseline",
@@ -81,9 +73,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     flag("--style", type=Path, required=True, help="matplotlib style sheet")
     add_flags(parser, Figures, "dpi")
-    flag("--table", type=Path, required=True, help="output, .csv: all rows")
-    flag("--provenance", type=Path, required=True, help="output, .json: of the table")
-    flag("--markdown", type=Path, required=True, help="output, .md: the claims")
+    add_outputs(parser, OUTPUTS)
     flag("--page", type=Path, help="output, .html: the claims with their figures; default: none")
     flag("--figures", type=Path, required=True, help="output folder, replaced as a whole")
     return parser.parse_args(argv)
@@ -92,10 +82,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Judge the claims and write table, provenance, text, figures and page."""
     arguments = parse_args(argv)
-    mpl.use("Agg")
-    plt.style.use(arguments.style)
+    use_style(arguments.style)
     files = [measurements.read_measurements(file) for file in arguments.metrics]
-    rows = measurements.joined(files)
+    (head, *others), rows = zip(*(file.text.split("\n", 1) for file in files), strict=True)
+    if other := [each for each in others if each != head]:
+        raise ValueError(f"--metrics: found the columns {head} and {other[0]}; allowed: alike")
     measurements.check_measurements([file.table for file in files], arguments.teachers)
     table = pd.concat([file.table for file in files], ignore_index=True)
     methods = measurements.methods_of(table, dict(arguments.labels), arguments.teachers)
@@ -103,34 +94,30 @@ def main(argv: list[str] | None = None) -> None:
     named = others if arguments.attention_methods is None else arguments.attention_methods
     attentive = check_students("--attention-methods", named, methods)
     pairs = judge_pairs(arguments.comparison, arguments.claimed_below, methods)
-    description = read_description(arguments.data_description)
-    data = on_data(description, arguments.title, arguments.object_mask)
-    images = measurements.images_of(files, description["count"])
-    least = margins(arguments.smallest_difference)
-    write = partial(
-        format_claims, table, images, methods, attentive, least, pairs, arguments.title, data
+    data, count = describe_data(arguments.data_description, arguments.title, arguments.object_mask)
+    images = measurements.images_of(files, count)
+    given = {name: scalar(value) for name, value in arguments.smallest_difference}
+    least = checked(SmallestDifferences, given, "--smallest-difference")
+    link = Path(os.path.relpath(arguments.figures, arguments.markdown.parent)).as_posix()
+    markdown = format_claims(
+        table, images, methods, attentive, least, pairs, arguments.title, data, link
     )
-    markdown = write(Path(os.path.relpath(arguments.figures, arguments.markdown.parent)).as_posix())
     values = measurements.intervals(
         measurements.samples(table, measurements.BEFORE, measurements.pick_collapse(table), images)
     )
     # Paths are no settings, and what they hold is told by its own provenance.
     settings = argparse.Namespace(**vars(arguments) | {"metrics": None})
     provenance = describe_step(settings, PACKAGES, measurements=[file.provenance for file in files])
-    with ExitStack() as outputs:
-        output = {
-            name: outputs.enter_context(replacing(getattr(arguments, name)))
-            for name in ("table", "provenance", "markdown", "page")
-            if getattr(arguments, name)
-        }
-        folder = outputs.enter_context(replacing_folder(arguments.figures))
-        output["table"].write_text(rows)
+    outputs = [*OUTPUTS, *(["page"] if arguments.page else [])]
+    with written(arguments, outputs) as output, replacing_folder(arguments.figures) as folder:
+        output["table"].write_text("\n".join([head, "".join(rows)]))
         output["provenance"].write_text(json.dumps(provenance, indent=2) + "\n")
         output["markdown"].write_text(markdown)
         draw_figures(folder, values, methods, arguments.title, arguments.dpi)
         if arguments.page:
             # The figures aren't in their place yet.
-            output["page"].write_text(page(f"{arguments.title}: claims", write("."), folder))
+            here = markdown.replace(f"]({quote(link)}/", "](")
+            output["page"].write_text(page(f"{arguments.title}: claims", here, folder))
     print(markdown.partition("\nMeasured on ")[0], flush=True)
 
 

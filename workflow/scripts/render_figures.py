@@ -20,12 +20,11 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from distillation.record.files import replacing_folder
 from distillation.reporting.curves import all_curves
+from distillation.reporting.drawing import save, use_style
 from distillation.reporting.mosaics import Maps, attention_figure, collapses, read_maps
 from distillation.reporting.results import Results, add_run_flags, read_results
 from distillation.reporting.scores import confusion_figure, metrics_figure
@@ -58,16 +57,12 @@ def draw_all(results: Results, maps: Maps) -> Iterator[tuple[str, Figure]]:
 def main(argv: list[str] | None = None) -> None:
     """Draw all figures into one folder."""
     arguments = parse_args(argv)
-    mpl.use("Agg")
-    plt.style.use(arguments.style)
+    use_style(arguments.style)
     results = read_results(arguments)
     maps = read_maps(results, [values[4] for values in arguments.runs])
     with replacing_folder(arguments.figures) as folder:
         for name, figure in draw_all(results, maps):
-            figure.savefig(folder / f"{name}.png", dpi=arguments.dpi)
-            # No date, so that the same results give the same bytes.
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-            plt.close(figure)
+            save(figure, folder / f"{name}.png", folder / f"{name}.svg", arguments.dpi)
     print(f"{arguments.figures}: {len(list(arguments.figures.glob('*.png')))} figures", flush=True)
 
 

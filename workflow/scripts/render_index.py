@@ -17,7 +17,7 @@ from pathlib import Path
 
 from distillation.record.files import replacing
 from distillation.reporting import index_text
-from distillation.reporting.claim_text import on_data, read_description
+from distillation.reporting.claim_text import describe_data
 from distillation.reporting.index_page import index, inner, picture
 from distillation.reporting.results import add_run_flags, read_results
 from distillation.reporting.trained import read_table
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_args(argv)
     folder, results = arguments.results, read_results(arguments)
     findings, fidelity = (read_table(folder / name) for name in ("comparison.csv", "fidelity.csv"))
-    data = on_data(read_description(arguments.data_description), results.title, None)
+    data, _ = describe_data(arguments.data_description, results.title, None)
     answer = index_text.answer(findings, fidelity, results, data, arguments.confidence)
     if arguments.remark:
         answer += f"\n{arguments.remark}\n"

@@ -15,10 +15,9 @@ Example:
 
 import argparse
 import json
-from pathlib import Path
 
-from distillation.record.files import replacing
 from distillation.record.provenance import describe_step
+from distillation.reporting.outputs import add_outputs, written
 from distillation.reporting.pages import page
 from distillation.reporting.quantities import build_table, format_table, summarise_models
 from distillation.reporting.results import add_run_flags, read_results
@@ -26,18 +25,16 @@ from distillation.settings.arguments import Parser, run
 
 # Packages whose version can change the table itself.
 PACKAGES = ("numpy", "pandas")
+OUTPUTS = {
+    "csv": ".csv", "markdown": ".md", "page": ".html", "summary": ".json", "provenance": ".json",
+}  # fmt: skip
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(__doc__)
     add_run_flags(parser)
-    flag = parser.add_argument
-    flag("--csv", type=Path, required=True, help="output, .csv")
-    flag("--markdown", type=Path, required=True, help="output, .md")
-    flag("--page", type=Path, required=True, help="output, .html")
-    flag("--summary", type=Path, required=True, help="output, .json")
-    flag("--provenance", type=Path, required=True, help="output, .json")
+    add_outputs(parser, OUTPUTS)
     return parser.parse_args(argv)
 
 
@@ -60,18 +57,12 @@ def main(argv: list[str] | None = None) -> None:
             for one in results.runs
         ],
     }
-    with (
-        replacing(arguments.csv) as csv_file,
-        replacing(arguments.markdown) as markdown_file,
-        replacing(arguments.page) as page_file,
-        replacing(arguments.summary) as summary_file,
-        replacing(arguments.provenance) as provenance_file,
-    ):
-        build_table(results).to_csv(csv_file, index=False)
-        markdown_file.write_text(text)
-        page_file.write_text(page(results.title, text))
-        summary_file.write_text(json.dumps(summarise_models(results), indent=2) + "\n")
-        provenance_file.write_text(json.dumps(provenance, indent=2) + "\n")
+    with written(arguments, OUTPUTS) as files:
+        build_table(results).to_csv(files["csv"], index=False)
+        files["markdown"].write_text(text)
+        files["page"].write_text(page(results.title, text))
+        files["summary"].write_text(json.dumps(summarise_models(results), indent=2) + "\n")
+        files["provenance"].write_text(json.dumps(provenance, indent=2) + "\n")
     print(text, flush=True)
 
 

@@ -1,7 +1,6 @@
 """What the measures of attention maps are called, what they are, and what difference matters."""
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from distillation.settings.reports import SmallestDifferences
 
 # Others go by their own name, without underscores.
 NAMES = {
@@ -66,46 +65,20 @@ MEANINGS = {
 }
 
 
-class Margin(NamedTuple):
-    """The smallest difference of interest, in the measure's unit, and why it is that one."""
-
-    value: float
-    reason: str
-
-
-# Of a measure and of those whose names begin with its own.
-MARGINS = {
-    "effective_area": Margin(0.05, "a twentieth of the map, about three of 8 x 8 cells"),
-    "image_dependence": Margin(0.05, "a twentieth of the range"),
-    "border": Margin(0.1, "a tenth of what an even map has there"),
-    "object_energy": Margin(0.1, "a tenth of what an even map has there"),
-    "pointing_game": Margin(0.05, "one image in twenty"),
-    "object_iou": Margin(0.05, "a twentieth of the range"),
-    "sobel_spearman": Margin(0.05, "a twentieth of the way from no agreement to full"),
-    "teacher_spearman": Margin(0.05, "a twentieth of the way from no agreement to full"),
-    "deletion": Margin(0.02, "two points of the predicted class's probability"),
-}
-
-
-def margins(given: Iterable[tuple[str, str]]) -> dict[str, Margin]:
-    """Return the smallest differences of interest, those given in place of our own.
-
-    Raises:
-        ValueError: one is of no measure that is judged, or isn't a number above 0.
-    """
-    chosen = dict(MARGINS)
-    for measure, text in given:
-        good = measure in MARGINS and text.replace(".", "", 1).isdecimal() and float(text) > 0
-        if not good:
-            allowed = f"a number above 0, of one of {', '.join(MARGINS)}"
-            raise ValueError(f"--smallest-difference: found {measure} {text}; allowed: {allowed}")
-        chosen[measure] = Margin(float(text), f"chosen in place of {MARGINS[measure].value:g}")
-    return chosen
-
-
-def margin_of(measure: str, margins: Mapping[str, Margin]) -> Margin:
+def margin_of(measure: str, least: SmallestDifferences) -> float:
     """Return the smallest difference of interest of a measure that is judged."""
-    return next(margin for name, margin in margins.items() if measure.startswith(name))
+    return next(value for name, value in least if measure.startswith(name))
+
+
+def margin_words(least: SmallestDifferences) -> list[str]:
+    """Return of each measure that is judged the smallest difference of interest, and why."""
+    words = []
+    for name, field in SmallestDifferences.model_fields.items():
+        value = getattr(least, name)
+        own = f"chosen in place of {field.default:g}"
+        reason = field.description if value == field.default else own
+        words.append(f"{name_of(name)}: {value:g}, {reason}.")
+    return words
 
 
 def name_of(measure: str) -> str:

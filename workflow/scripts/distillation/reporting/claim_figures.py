@@ -5,7 +5,7 @@ their untrained controls, grey ones what neither is a method's; lines are interv
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from distillation.reporting.claims import EVEN, POINT, orders
-from distillation.reporting.drawing import add_title
+from distillation.reporting.claims import EACH, EVEN, POINT, orders
+from distillation.reporting.drawing import add_title, save
 from distillation.reporting.intervals import Interval
 from distillation.reporting.measurements import LATE, Key, Methods, every_stage, students_of
 
@@ -24,13 +24,12 @@ GREY = "0.45"
 
 
 class Mark(NamedTuple):
-    """What is drawn for each method in a panel: which value, and how."""
+    """What is drawn for each method in a panel: which value, and how; controls are grey."""
 
     name: str
     metric: str
     marker: str = "o"
     untrained: bool = False
-    # Controls are grey, what belongs to a method has its colour.
     control: bool = False
 
 
@@ -44,80 +43,54 @@ class Panel(NamedTuple):
 
 
 Rows = list[list[Panel]]
-Draw = Callable[[Methods], Rows]
 
 
-def trained(metric: str, controls: Mapping[str, str] | None = None) -> list[Mark]:
-    """Return marks of a metric, of its untrained control, and of grey controls by their names."""
+def trained(metric: str, **controls: str) -> list[Mark]:
+    """Return marks of a metric, of its untrained control, and of grey ones by their suffixes."""
     grey = [
         Mark(name, f"{metric}_{suffix}", marker, control=True)
-        for (name, suffix), marker in zip((controls or {}).items(), "x+dv", strict=False)
+        for (suffix, name), marker in zip(controls.items(), "x+dv", strict=False)
     ]
     return [Mark("trained", metric), Mark("untrained control", metric, untrained=True), *grey]
 
 
-def each_stage(
-    name: str, marks: Sequence[Mark], methods: Methods, line: float | None = None
-) -> list[Panel]:
-    """Return a panel for each stage."""
-    return [Panel(f"stage {n}: {name}", marks, n, line) for n in every_stage(methods)]
-
-
-def on_object(_: Methods) -> Rows:
-    """Show what the late maps have to do with the object, beside the controls."""
-    controls = {"chance": "chance", "fixed centre": "centre", "other images' masks": "other"}
-    names = {"object_energy": "energy ratio", "pointing_game": "pointing game", "object_iou": "IoU"}
-    return [
-        [
-            Panel(name, trained(each, controls), line=EVEN if each == "object_energy" else None)
-            for each, name in names.items()
-        ]
-    ]
-
-
-def abstraction(methods: Methods) -> Rows:
-    """Show what ties maps to the image, over the stages, and what removing cells by them does."""
+def in_order(metric: str) -> list[Mark]:
+    """Return marks of deletion or insertion, by the map and in the orders that are its controls."""
     names = ("by the map", "random", "centre first", "Sobel", "Grad-CAM")
-    curves = [
-        [
-            Mark(name, metric, marker, control=marker != "o")
-            for name, metric, marker in zip(names, orders(curve), "ox+dv", strict=True)
-        ]
-        for curve in ("deletion", "insertion")
-    ]
-    return [
-        each_stage("image-dependence", trained("image_dependence"), methods),
-        each_stage("Sobel correlation", trained("sobel_spearman"), methods),
-        [Panel("deletion, probability", curves[0]), Panel("insertion, probability", curves[1])],
-    ]
+    looks = zip(names, orders(metric), "ox+dv", strict=True)
+    return [Mark(*look, control=look[2] != "o") for look in looks]
 
 
-def stages(metric: str, name: str, line: float | None = None, **controls: str) -> Draw:
-    """Return what shows a metric at each stage, with a line and with grey controls by their names.
-
-    Controls are named by what their metrics end with.
-    """
-    marks = trained(metric, {words: suffix for suffix, words in controls.items()})
-    return lambda methods: [each_stage(name, marks, methods, line)]
-
-
-# Of each claim: what its figure shows, in words and in panels.
-FIGURES: dict[str, tuple[str, Draw]] = {
+CONTROLS = {"chance": "chance", "centre": "fixed centre", "other": "other images' masks"}
+# Of each claim: what its figure shows, in words and in rows of panels.
+FIGURES: dict[str, tuple[str, Rows]] = {
     "concentration": (
         f"how much of the map has attention, under {POINT} is a point",
-        stages("effective_area", "effective area", POINT),
+        [[Panel("effective area", trained("effective_area"), EACH, POINT)]],
     ),
     "border": (
         "attention on the border, 1 is an even map",
-        stages("border", "border ratio", EVEN, constant="constant input", noise="noise"),
+        [[Panel("border ratio", trained("border", constant="constant input", noise="noise"), EACH,
+                EVEN)]],
     ),
-    "object": ("attention on the object, last stage", on_object),
-    "abstraction": ("what the maps have to do with image and prediction", abstraction),
+    "object": (
+        "attention on the object, last stage",
+        [[Panel("energy ratio", trained("object_energy", **CONTROLS), line=EVEN),
+          Panel("pointing game", trained("pointing_game", **CONTROLS)),
+          Panel("IoU", trained("object_iou", **CONTROLS))]],
+    ),
+    "abstraction": (
+        "what the maps have to do with image and prediction",
+        [[Panel("image-dependence", trained("image_dependence"), EACH)],
+         [Panel("Sobel correlation", trained("sobel_spearman"), EACH)],
+         [Panel("deletion, probability", in_order("deletion")),
+          Panel("insertion, probability", in_order("insertion"))]],
+    ),
     "transfer": (
         "students' maps against the teacher's",
-        stages("teacher_spearman", "rank correlation", shuffled="other images"),
+        [[Panel("rank correlation", trained("teacher_spearman", shuffled="other images"), EACH)]],
     ),
-}
+}  # fmt: skip
 
 
 def draw_panel(
@@ -187,12 +160,14 @@ def draw(rows: Rows, values: Mapping[Key, Interval], methods: Methods, title: st
 def draw_figures(
     folder: Path, values: Mapping[Key, Interval], methods: Methods, title: str, dpi: int
 ) -> None:
-    """Draw the figure of each claim, as PNG and SVG."""
+    """Draw the figure of each claim, as PNG and SVG; a panel of each stage is one for each."""
     for name, (words, rows) in FIGURES.items():
-        shown = {each: methods[each] for each in students_of(methods)}
-        shown = shown if name == "transfer" else methods
-        figure = draw(rows(methods), values, shown, f"{title}: {words}")
-        figure.savefig(folder / f"{name}.png", dpi=dpi)
-        # No date, so that the same results give the same bytes.
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-        plt.close(figure)
+        students = {each: methods[each] for each in students_of(methods)}
+        panels = [
+            [panel._replace(name=f"stage {stage}: {panel.name}", stage=stage)
+             for panel in row for stage in every_stage(methods)] if row[0].stage == EACH else row
+            for row in rows
+        ]  # fmt: skip
+        shown = students if name == "transfer" else methods
+        figure = draw(panels, values, shown, f"{title}: {words}")
+        save(figure, folder / f"{name}.png", folder / f"{name}.svg", dpi)

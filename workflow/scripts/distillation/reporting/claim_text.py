@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
 
-from distillation.reporting.attention_words import MEANINGS, Margin, name_of
+from distillation.reporting.attention_words import MEANINGS, margin_words, name_of
 from distillation.reporting.claims import (
+    EACH,
     OPEN,
     Claim,
     Column,
@@ -27,12 +27,14 @@ from distillation.reporting.measurements import (
     POINTS,
     Key,
     Methods,
+    every_stage,
     intervals,
     pick_collapse,
     samples,
 )
 from distillation.reporting.tables import table_line, table_lines
 from distillation.reporting.trained import read_json
+from distillation.settings.reports import SmallestDifferences
 
 # Where the object is, as measure_attention.py was told.
 OBJECT_MASKS = {
@@ -47,8 +49,8 @@ students is said of students of this teacher.
 """
 
 
-def read_description(path: Path) -> dict[str, Any]:
-    """Read of the description of the data what `on_data` tells.
+def describe_data(path: Path, title: str, object_mask: str | None) -> tuple[str, int]:
+    """Say on which images was measured, from the description of the data, and on how many.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -57,32 +59,24 @@ def read_description(path: Path) -> dict[str, Any]:
     content = read_json(path)
     try:
         height, width, channels = content["images"]["test"]["shape"]
-        return {name: content[name] for name in ("format", "classes")} | {
-            "images": "held-out training images" if content.get("held_out") else "test images",
-            "count": int(content["images"]["test"]["count"]),
-            "size": f"{height} x {width} pixels, {'grey' if channels == 1 else 'RGB'}",
-        }
+        count, format_, classes = (
+            int(content["images"]["test"]["count"]), content["format"], content["classes"]
+        )  # fmt: skip
+        split = "held-out training images" if content.get("held_out") else "test images"
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a description of prepare_data.py: {error!r}") from error
-
-
-def on_data(description: dict[str, Any], title: str, object_mask: str | None) -> str:
-    """Say on which images was measured."""
+    size = f"{height} x {width} pixels, {'grey' if channels == 1 else 'RGB'}"
     masks = f"; {OBJECT_MASKS[object_mask]}" if object_mask else ""
-    return (
-        f"{description['count']:,} {description['images']} of {title} ({description['format']}, "
-        f"{description['size']}, {description['classes']} classes{masks})"
-    )
+    return f"{count:,} {split} of {title} ({format_}, {size}, {classes} classes{masks})", count
 
 
-def cell(interval: Interval | None, measure: str = "") -> str:
+def cell(interval: Interval | None, measure: str) -> str:
     """Write a value and its interval, unless that is the value alone or there is none."""
     if interval is None:
         return "-"
     decimals = 2 if measure == "peak_over_mean" else 3
     value, low, high = (f"{number:.{decimals}f}" for number in interval)
-    known = interval.low < interval.high
-    return f"{value} ({low} to {high})" if known else value
+    return f"{value} ({low} to {high})" if interval.low < interval.high else value
 
 
 def value_table(
@@ -93,26 +87,21 @@ def value_table(
     Methods whose controls are the same, as students of one architecture and of the same seeds,
     share a row.
     """
-
-    def row(method: str, untrained: bool) -> tuple[str, ...]:
-        return tuple(
-            cell(values.get(Key(method, measure, stage, untrained)), measure)
-            for measure, stage in columns
-        )
-
-    rows = [(method.label, row(name, untrained=False)) for name, method in methods.items()]
-    controls: dict[tuple[str, ...], list[str]] = {}
-    for name, method in methods.items():
-        controls.setdefault(row(name, untrained=True), []).append(method.label)
-    rows += [(f"untrained, as {', '.join(names)}", cells) for cells, names in controls.items()]
-    shown = [[name, *cells] for name, cells in rows if set(cells) != {"-"}]
+    columns = [(measure, each) for measure, stage in columns
+               for each in (every_stage(methods) if stage == EACH else [stage])]  # fmt: skip
+    shown: dict[tuple[str, ...], list[str]] = {}
+    for untrained, (name, method) in product((False, True), methods.items()):
+        cells = (cell(values.get(Key(name, *column, untrained)), column[0]) for column in columns)
+        row = ("untrained" if untrained else name, *cells)
+        if {*row[1:]} != {"-"}:
+            shown.setdefault(row, []).append(method.label)
     if not shown:
         return [f"{name_of(columns[0][0]).capitalize()}: not measured.", ""]
-    heads = [
-        f"{name_of(measure)}, {'last stage' if stage == LATE else f'stage {stage}'}"
-        for measure, stage in columns
-    ]
-    return [*table_lines(["network", *heads], shown), ""]
+    rows = [["untrained, as " * (first == "untrained") + ", ".join(names), *cells]
+            for (first, *cells), names in shown.items()]  # fmt: skip
+    heads = [f"{name_of(measure)}, {'last stage' if stage == LATE else f'stage {stage}'}"
+             for measure, stage in columns]  # fmt: skip
+    return [*table_lines(["network", *heads], rows), ""]
 
 
 def told(comparison: Comparison) -> str:
@@ -132,16 +121,13 @@ def criteria_table(
     about = [name for name in methods if any(name in each.comparisons for each in criteria)]
     names = [head, "by more than", *(methods[name].label for name in about), "result"]
     lines = [table_line(names), f"|{' --- |' * len(names)}"]
-    for letter, criterion in zip(ascii_lowercase, criteria, strict=False):
-        cells = [
-            f"{criterion.of(name)}: {', '.join(map(told, criterion.comparisons[name]))}"
-            if name in criterion.comparisons
-            else ""
-            for name in about
-        ]
-        margin = "-" if math.isnan(criterion.margin) else f"{criterion.margin:g}"
-        words = f"({letter}{prime}) {criterion.words}"
-        lines.append(table_line([words, margin, *cells, f"**{criterion.result}**"]))
+    for letter, each in zip(ascii_lowercase, criteria, strict=False):
+        found = {name: f"{each.of(name)}: {', '.join(map(told, comparisons))}"
+                 for name, comparisons in each.comparisons.items()}  # fmt: skip
+        margin = "-" if math.isnan(each.margin) else f"{each.margin:g}"
+        cells = [f"({letter}{prime}) {each.words}", margin]
+        cells += [found.get(name, "") for name in about]
+        lines.append(table_line([*cells, f"**{each.result}**"]))
     return [*lines, ""]
 
 
@@ -178,14 +164,12 @@ def claim_section(
 
 def introduction(
     table: pd.DataFrame, methods: Methods, data: str, collapse: str,
-    margins: Mapping[str, Margin], single: bool,
+    least: SmallestDifferences, single: bool,
 ) -> str:  # fmt: skip
     """Say how values, differences and verdicts come about."""
     seeds = table.groupby("method")["seed"].nunique()
     counts = "; ".join(f"{method.label} {seeds[name]}" for name, method in methods.items())
-    least = "\n".join(
-        f"- {name_of(name)}: {each.value:g}, {each.reason}." for name, each in margins.items()
-    )
+    margins = "\n".join(f"- {words}" for words in margin_words(least))
     return f"""\
 Measured on {data}. Seeds: {counts}. Unless it is said otherwise, a map is the
 {collapse.replace("_", " ")} over the channels of a stage's output {POINTS[BEFORE]}, as attention
@@ -207,13 +191,13 @@ decide it.
 {ONE_TEACHER if single else ""}
 Smallest differences of interest:
 
-{least}
+{margins}
 """
 
 
 def format_claims(
     table: pd.DataFrame, images: Mapping[str, int], methods: Methods, attentive: Sequence[str],
-    margins: Mapping[str, Margin], pairs: Sequence[Claim], title: str, data: str, figures: str,
+    least: SmallestDifferences, pairs: Sequence[Claim], title: str, data: str, figures: str,
 ) -> str:  # fmt: skip
     """Write all claims as Markdown, those about pairs of methods last.
 
@@ -224,20 +208,19 @@ def format_claims(
     measured = samples(table, BEFORE, chosen, images)
     others = {
         f"{collapse.replace('_', ' ')} {POINTS[point]}": judge_claims(
-            samples(table, point, collapse, images), methods, attentive, margins
+            samples(table, point, collapse, images), methods, attentive, least
         )
         for collapse, point in product(table["collapse"].unique(), table["point"].unique())
         if (point, collapse) != (BEFORE, chosen)
     }
     values, single = intervals(measured), one_teacher(measured)
     rows, sections = [], []
-    claims = [*judge_claims(measured, methods, attentive, margins), *pairs]
+    claims = [*judge_claims(measured, methods, attentive, least), *pairs]
     for place, claim in enumerate(claims):
         more = []
         if claim.tables:
-            varied = robustness(claim, {how: judged[place] for how, judged in others.items()})
-            figure = f"![{claim.sentence}]({quote(f'{figures}/{claim.name}.png')})"
-            more = [varied, figure]
+            more = [robustness(claim, {how: judged[place] for how, judged in others.items()}),
+                    f"![{claim.sentence}]({quote(f'{figures}/{claim.name}.png')})"]  # fmt: skip
         results = "; ".join(
             f"({letter}) {criterion.result}"
             for letter, criterion in zip(ascii_lowercase, claim.criteria, strict=False)
@@ -248,5 +231,5 @@ def format_claims(
         sections += claim_section(head, claim, verdict, values, methods, more)
     summary = ["| claim | verdict | criteria |", "| --- | --- | --- |", *rows, ""]
     head = [f"# {title}: the claims, judged", "", *summary]
-    head.append(introduction(table, methods, data, chosen, margins, single))
+    head.append(introduction(table, methods, data, chosen, least, single))
     return "\n".join([*head, *sections]).rstrip("\n") + "\n"

@@ -5,13 +5,12 @@ A comparison is a difference with an interval, judged against the smallest diffe
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from distillation.reporting.attention_words import Margin, margin_of
+from distillation.reporting.attention_words import margin_of
 from distillation.reporting.judgement import Asks, Estimate, Outcome, judge, together
 from distillation.reporting.measurements import (
     ALPHA,
@@ -23,11 +22,11 @@ from distillation.reporting.measurements import (
     Values,
     check_column,
     difference,
-    every_stage,
     students_of,
 )
 from distillation.reporting.results import TEACHER
 from distillation.reporting.trained import check_has, read_table
+from distillation.settings.reports import SmallestDifferences
 
 OPEN: Outcome = "can't be said"
 OPPOSITE: dict[Outcome, Outcome] = {"shown": "refuted", "refuted": "shown", OPEN: OPEN}
@@ -43,11 +42,137 @@ EVEN = 1.0
 # The effective area under which a map is called a point: half of the map's width by half of its
 # height. The notes give no bound; this one is ours and generous, a single cell of 8 x 8 has 1 / 64.
 POINT = 0.25
+# In place of a stage: every one, or in a comparison all before the last.
+EACH = 0
 
 # A metric and a stage: a column of a table.
 Column = tuple[str, int]
-# What is compared: a measured value, of each method its own or one for all, or a fixed value.
-Operand = Callable[[str], Key] | Key | float
+
+
+class Question(NamedTuple):
+    """What is asked of late maps, in words and as comparisons with `right`, all necessary.
+
+    A key without a method means the network's own value. `untrained`: asked of the controls;
+    `general`: about all teachers; `denied`: it is so where not all of the comparisons are.
+    """
+
+    words: str
+    metric: str
+    asks: Asks
+    right: Sequence[Key | float]
+    about: Literal["all", "teacher", "students", "attentive", "others"] = "all"
+    untrained: bool = False
+    general: bool = False
+    denied: bool = False
+
+
+class Claimed(NamedTuple):
+    """A claim, what decides it, the columns a reader needs, by table, and what explains it."""
+
+    sentence: str
+    questions: Sequence[Question]
+    tables: Sequence[Sequence[Column]]
+    explanations: Sequence[Question] = ()
+
+
+def own(metric: str, stage: int = LATE, untrained: bool = False) -> Key:
+    """Return the key of each network's own value, of late maps unless told."""
+    return Key("", metric, stage, untrained)
+
+
+def late(*metrics: str) -> list[Column]:
+    """Return columns of metrics in the last stage."""
+    return [(metric, LATE) for metric in metrics]
+
+
+def orders(metric: str) -> tuple[str, ...]:
+    """Return deletion or insertion with its controls: the orders in which cells are taken."""
+    return (metric, *(f"{metric}_{name}" for name in ("random", "centre", "sobel", "grad_cam")))
+
+
+# fmt: off
+AREA, OBJECT, RANKS = "effective_area", "object_energy", "teacher_spearman"
+DEPENDENCE, SOBEL, GAP = "image_dependence", "sobel_spearman", "deletion_minus_random"
+# By ranks: the cosine is what attention transfer trains.
+TRANSFER = (
+    Question("The student's rank correlation with the teacher in the last stage is above that of "
+             "the baseline.", RANKS, "above", [Key(BASELINE, RANKS)], "attentive"),
+    Question("It is above its own rank correlation with the teacher's maps of other images.",
+             RANKS, "above", [own(f"{RANKS}_shuffled")], "attentive"),
+)
+CLAIMS = {
+    "concentration": Claimed(
+        "The teacher's last map has collapsed to a point, while the students' are still looking.",
+        [Question("The teacher's effective area in the last stage is below that of all its earlier "
+                  "stages, all maps pooled to one size.", f"{AREA}_pooled", "below",
+                  [own(f"{AREA}_pooled", EACH)], "teacher", general=True),
+         Question("It is below that of the last stage of the untrained control.", AREA, "below",
+                  [own(AREA, untrained=True)], "teacher", general=True),
+         Question(f"It is that of a point: below {POINT}, half of the map's width by half of its "
+                  "height.", AREA, "below", [POINT], "teacher", general=True),
+         Question("The student's effective area in the last stage is above the teacher's.", AREA,
+                  "above", [Key(TEACHER, AREA)], "students", general=True)],
+        [[(AREA, EACH)], late("entropy", "gini", "peak_over_mean")],
+    ),
+    "border": Claimed(
+        "Late maps: attention falls on borders.",
+        [Question("The border ratio in the last stage is above 1, that of an even map.", "border",
+                  "above", [EVEN])],
+        [[("border", EACH), *late("border_constant", "border_noise")],
+         late("border_top", "border_bottom", "border_left", "border_right")],
+        [Question("It is the padding's doing: the ratio is above 1 on an input that is constant, "
+                  "where there is nothing to look at. Known mechanism: zero padding with stride 2 "
+                  "(Alsallakh et al., Mind the Pad, ICLR 2021).", "border_constant", "above",
+                  [EVEN]),
+         Question("It is above 1 in the untrained control too.", "border", "above", [EVEN],
+                  untrained=True)],
+    ),
+    # A map that falls on objects has more in them than every control; the claim denies that.
+    "object": Claimed(
+        "Late maps: attention does not fall on objects.",
+        [Question(f"In the last stage, {words} not above all of: chance, a fixed prior at the "
+                  "centre, the masks of other images.", metric, "above",
+                  [chance, own(f"{metric}_centre"), own(f"{metric}_other")], denied=True)
+         for metric, words, chance in (
+             (OBJECT, "the object's energy ratio is", EVEN),
+             ("pointing_game", "hits of the object are", own("pointing_game_chance")),
+             ("object_iou", "overlaps with the object are", own("object_iou_chance")))],
+        [[(OBJECT, EACH), *late(f"{OBJECT}_centre", f"{OBJECT}_other")],
+         *(late(metric, *(f"{metric}_{control}" for control in ("chance", "centre", "other")))
+           for metric in ("pointing_game", "object_iou"))],
+        [Question("Training put attention there: the object's energy ratio in the last stage is "
+                  "above that of the untrained control.", OBJECT, "above",
+                  [own(OBJECT, untrained=True)])],
+    ),
+    # Whether a network without training shows the same fall doesn't decide: the claim is about what
+    # late maps are, not about what made them so.
+    "abstraction": Claimed(
+        "Late maps are too abstract to be read as attention.",
+        [Question("Maps depend less on the image: image-dependence in the last stage is below the "
+                  "first stage, both maps pooled to one size.", f"{DEPENDENCE}_pooled", "below",
+                  [own(f"{DEPENDENCE}_pooled", EARLY)]),
+         Question("Maps follow the image's edges less: the correlation with the Sobel magnitude in "
+                  "the last stage is below the first stage, both maps pooled to one size.",
+                  f"{SOBEL}_pooled", "below", [own(f"{SOBEL}_pooled", EARLY)]),
+         Question("To remove what the map of the last stage marks harms the prediction no more "
+                  "than to remove cells at random: its deletion minus that of a random order, "
+                  "image by image, is not below 0.", GAP, "not below", [0.0])],
+        [[(metric, stage) for metric in (DEPENDENCE, SOBEL) for stage in (EARLY, LATE)],
+         late(GAP, "insertion_minus_random"), late(*orders("deletion")),
+         late(*orders("insertion"))],
+        [Question("It is so without training: image-dependence falls in the untrained control too.",
+                  f"{DEPENDENCE}_pooled", "below", [own(f"{DEPENDENCE}_pooled", EARLY, True)],
+                  untrained=True)],
+    ),
+    "transfer": Claimed(
+        "The student that learns attention has the teacher's attention.",
+        TRANSFER,
+        [[(RANKS, EACH)], [(f"{RANKS}_shuffled", EACH)],
+         late("teacher_cosine", "teacher_cosine_shuffled")],
+        [each._replace(about="others") for each in TRANSFER],
+    ),
+}
+# fmt: on
 
 
 class Comparison(NamedTuple):
@@ -61,16 +186,12 @@ class Comparison(NamedTuple):
     alone: str = ""
 
 
-@dataclass(frozen=True)
-class Criterion:
-    """What must be so for a claim to be shown, and what was found for each network.
-
-    `denied`: it is shown where not all of the comparisons are.
-    """
+class Criterion(NamedTuple):
+    """What must be so for a claim to be shown, and what was found for each network."""
 
     words: str
     margin: float
-    comparisons: dict[str, tuple[Comparison, ...]]
+    comparisons: dict[str, list[Comparison]]
     denied: bool = False
 
     def of(self, method: str) -> Outcome:
@@ -81,16 +202,12 @@ class Criterion:
     @property
     def result(self) -> Outcome:
         """Whether all networks that it is about meet the criterion."""
-        return together(self.of(method) for method in self.comparisons)
+        return together(map(self.of, self.comparisons))
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, the criteria that decide it, and what explains it without deciding it.
-
-    `tables` has the columns that a reader needs, one sequence for each table; `alpha` is the level
-    at which its comparisons were judged.
-    """
+    """A claim, judged at a level; `tables` and `explanations` are as in `Claimed`."""
 
     name: str
     sentence: str
@@ -106,214 +223,77 @@ class Claim:
         return together(criterion.result for criterion in self.criteria)
 
 
-def own(metric: str, stage: int = LATE, untrained: bool = False) -> Operand:
-    """Return a metric of each method, of late maps unless told."""
-    return lambda method: Key(method, metric, stage, untrained)
-
-
-@dataclass(frozen=True)
-class Judge:
-    """What was measured, what difference matters, and the level at which is judged."""
+class Judge(NamedTuple):
+    """What was measured, who learns attention, what difference matters, and the level."""
 
     values: Values
     methods: Methods
-    margins: Mapping[str, Margin]
+    attentive: Sequence[str]
+    least: SmallestDifferences
     alpha: float = ALPHA
 
-    def criterion(
-        self, words: str, about: Iterable[str], metric: str, asks: Asks, right: Sequence[Operand],
-        general: bool = False, untrained: bool = False, denied: bool = False,
-    ) -> Criterion:  # fmt: skip
-        """Compare late maps of each method with each of `right`; `general`: about all teachers."""
-        margin = margin_of(metric, self.margins).value
-        found = {
-            method: tuple(
-                self.compare(Key(method, metric, LATE, untrained), asks, margin, each, general)
-                for each in right
-            )
-            for method in about
-        }
-        return Criterion(words, margin, found, denied)
+    def criterion(self, asked: Question) -> Criterion:
+        """Compare the maps of each method that a question is about, but for those named in it."""
+        students = students_of(self.methods)
+        about = {
+            "all": self.methods, "teacher": [TEACHER], "students": students,
+            "attentive": self.attentive,
+            "others": [each for each in students if each not in self.attentive],
+        }[asked.about]  # fmt: skip
+        margin, found = margin_of(asked.metric, self.least), {}
+        for method in about:
+            stages = range(1, self.methods[method].stages)
+            right: list[Key | float] = []
+            for each in asked.right:
+                if isinstance(each, Key) and each.stage == EACH:
+                    right += [each._replace(stage=stage) for stage in stages]
+                else:
+                    right.append(each)
+            if method not in [each.method for each in right if isinstance(each, Key)]:
+                found[method] = [self.compare(method, asked, margin, each) for each in right]
+        return Criterion(asked.words, margin, found, asked.denied)
 
     def compare(
-        self, key: Key, asks: Asks, margin: float, right: Operand, general: bool
+        self, method: str, asked: Question, margin: float, right: Key | float
     ) -> Comparison:
         """Judge one comparison; the first stage and the last aren't compared where they are one."""
-        place = right(key.method) if callable(right) else right
-        left = self.values.get(key)
-        reference = self.values.get(place) if isinstance(place, Key) else place
+        left = self.values.get(Key(method, asked.metric, LATE, asked.untrained))
+        shared, reference = False, None
+        if isinstance(right, Key):
+            right = right._replace(method=right.method or method)
+            shared, reference = right.method == TEACHER, self.values.get(right)
+        else:
+            reference = right
         if left is None or reference is None or left is reference:
             return Comparison(OPEN)
-        shared = isinstance(place, Key) and place.method == TEACHER
         if (mean := difference(left, reference, shared)) is None:
             return Comparison(OPEN)
         estimate = mean.estimate(1 - self.alpha)
-        outcome = judge(estimate, margin, asks)
-        if general and one_teacher(self.values):
+        outcome = judge(estimate, margin, asked.asks)
+        if asked.general and one_teacher(self.values):
             return Comparison(OPEN, estimate, f"this teacher alone: {outcome}")
-        if len(left.seeds) == 1 and key.method != TEACHER:
+        if len(left.seeds) == 1 and method != TEACHER:
             return Comparison(OPEN, estimate, f"this network alone: {outcome}")
         return Comparison(outcome, estimate)
 
-    def stages(self, metric: str) -> list[Column]:
-        """Return columns of a metric in each stage that some method has."""
-        return [(metric, stage) for stage in every_stage(self.methods)]
+    def claim(self, name: str) -> Claim:
+        """Judge a claim by its name; what explains it is left out where it is about nobody."""
+        sentence, questions, tables, explanations = CLAIMS[name]
+        beside, notes = [*map(self.criterion, explanations)], []
+        if name == "abstraction":
+            seen = [each.images for key, each in self.values.items() if key.metric == GAP]
+            notes = [f"Deletion and insertion are of {each:,} images, each with one random order "
+                     "of its cells." for each in seen[:1]]  # fmt: skip
+        if name == "transfer" and not self.attentive:
+            notes = ["No student of this experiment learns attention."]
+        told = beside if any(each.comparisons for each in beside) else []
+        criteria = [*map(self.criterion, questions)]
+        return Claim(name, sentence, criteria, tables, told, notes, self.alpha)
 
 
 def one_teacher(values: Values) -> bool:
     """Return whether there is one teacher, which can't tell how others would be."""
     return all(len(each.seeds) == 1 for key, each in values.items() if key.method == TEACHER)
-
-
-def last_stage(*metrics: str) -> list[Column]:
-    """Return columns of metrics in the last stage."""
-    return [(metric, LATE) for metric in metrics]
-
-
-# fmt: off
-def judge_collapse(case: Judge) -> Claim:
-    """Judge whether a teacher's last map is a point, and the students' are not."""
-    area, pooled = "effective_area", "effective_area_pooled"
-    earlier = [Key(TEACHER, pooled, each) for each in range(1, case.methods[TEACHER].stages)]
-    teacher = partial(case.criterion, about=[TEACHER], asks="below", general=True)
-    return Claim(
-        "concentration",
-        "The teacher's last map has collapsed to a point, while the students' are still looking.",
-        [
-            teacher("The teacher's effective area in the last stage is below that of all its "
-                    "earlier stages, all maps pooled to one size.", metric=pooled, right=earlier),
-            teacher("It is below that of the last stage of the untrained control.",
-                    metric=area, right=[own(area, LATE, True)]),
-            teacher(f"It is that of a point: below {POINT}, half of the map's width by half of its "
-                    "height.", metric=area, right=[POINT]),
-            case.criterion("The student's effective area in the last stage is above the teacher's.",
-                           students_of(case.methods), area, "above", [Key(TEACHER, area)], True),
-        ],
-        (case.stages(area), last_stage("entropy", "gini", "peak_over_mean")),
-    )
-
-
-def judge_border(case: Judge) -> Claim:
-    """Judge whether late maps fall on the border, and whether that is the padding's doing."""
-    above = partial(case.criterion, about=case.methods, asks="above", right=[EVEN])
-    return Claim(
-        "border",
-        "Late maps: attention falls on borders.",
-        [above("The border ratio in the last stage is above 1, that of an even map.",
-               metric="border")],
-        ([*case.stages("border"), *last_stage("border_constant", "border_noise")],
-         last_stage(*(f"border_{side}" for side in ("top", "bottom", "left", "right")))),
-        [
-            above("It is the padding's doing: the ratio is above 1 on an input that is constant, "
-                  "where there is nothing to look at. Known mechanism: zero padding with stride 2 "
-                  "(Alsallakh et al., Mind the Pad, ICLR 2021).", metric="border_constant"),
-            above("It is above 1 in the untrained control too.", metric="border", untrained=True),
-        ],
-    )
-
-
-def judge_object(case: Judge) -> Claim:
-    """Judge whether late maps miss the object.
-
-    A map that falls on objects has more in them than chance, than a fixed prior at the centre, and
-    than in the masks of other images; the claim denies that.
-    """
-    energy = "object_energy"
-    words = {energy: "the object's energy ratio is", "pointing_game": "hits of the object are",
-             "object_iou": "overlaps with the object are"}
-    controls = {
-        metric: [f"{metric}_{each}" for each in ("chance", "centre", "other")] for metric in words
-    }
-    return Claim(
-        "object",
-        "Late maps: attention does not fall on objects.",
-        [
-            case.criterion(
-                f"In the last stage, {text} not above all of: chance, a fixed prior at the centre, "
-                "the masks of other images.", case.methods, metric, "above",
-                [EVEN if metric == energy else own(controls[metric][0]),
-                 *map(own, controls[metric][1:])], denied=True)
-            for metric, text in words.items()
-        ],
-        ([*case.stages(energy), *last_stage(*controls[energy][1:])],
-         *(last_stage(each, *controls[each]) for each in ("pointing_game", "object_iou"))),
-        [case.criterion("Training put attention there: the object's energy ratio in the last stage "
-                        "is above that of the untrained control.",
-                        case.methods, energy, "above", [own(energy, LATE, True)])],
-    )
-
-
-def judge_abstraction(case: Judge) -> Claim:
-    """Judge whether late maps depend on the image, its edges and what the network uses less.
-
-    Whether a network without training shows the same fall is told, but doesn't decide: the claim
-    is about what late maps are, not about what made them so.
-    """
-    dependence, sobel, gap = "image_dependence", "sobel_spearman", "deletion_minus_random"
-    seen = [each.images for key, each in case.values.items() if key.metric == gap]
-
-    def falls(words: str, metric: str, untrained: bool = False) -> Criterion:
-        return case.criterion(words, case.methods, metric, "below",
-                              [own(metric, EARLY, untrained)], untrained=untrained)
-
-    return Claim(
-        "abstraction",
-        "Late maps are too abstract to be read as attention.",
-        [
-            falls("Maps depend less on the image: image-dependence in the last stage is below the "
-                  "first stage, both maps pooled to one size.", f"{dependence}_pooled"),
-            falls("Maps follow the image's edges less: the correlation with the Sobel magnitude in "
-                  "the last stage is below the first stage, both maps pooled to one size.",
-                  f"{sobel}_pooled"),
-            case.criterion(
-                "To remove what the map of the last stage marks harms the prediction no more than "
-                "to remove cells at random: its deletion minus that of a random order, image by "
-                "image, is not below 0.", case.methods, gap, "not below", [0.0]),
-        ],
-        ([(metric, stage) for metric in (dependence, sobel) for stage in (EARLY, LATE)],
-         last_stage(gap, "insertion_minus_random"),
-         last_stage(*orders("deletion")), last_stage(*orders("insertion"))),
-        [falls("It is so without training: image-dependence falls in the untrained control too.",
-               f"{dependence}_pooled", untrained=True)],
-        [f"Deletion and insertion are of {each:,} images, each with one random order of its cells."
-         for each in seen[:1]],
-    )
-
-
-def orders(metric: str) -> tuple[str, ...]:
-    """Return deletion or insertion with its controls: the orders in which cells are taken."""
-    return (metric, *(f"{metric}_{name}" for name in ("random", "centre", "sobel", "grad_cam")))
-
-
-def judge_transfer(case: Judge, attentive: Sequence[str]) -> Claim:
-    """Judge whether students that learn attention have the teacher's.
-
-    By ranks: the cosine is what attention transfer trains. The methods in `attentive` decide; other
-    students, the baseline too, are told beside them.
-    """
-    ranks, shuffled = "teacher_spearman", "teacher_spearman_shuffled"
-    above = partial(case.criterion, metric=ranks, asks="above")
-
-    def criteria(about: Iterable[str]) -> list[Criterion]:
-        return [
-            above("The student's rank correlation with the teacher in the last stage is above that "
-                  "of the baseline.", [each for each in about if each != BASELINE],
-                  right=[Key(BASELINE, ranks)]),
-            above("It is above its own rank correlation with the teacher's maps of other images.",
-                  about, right=[own(shuffled)]),
-        ]
-
-    others = [method for method in students_of(case.methods) if method not in attentive]
-    return Claim(
-        "transfer",
-        "The student that learns attention has the teacher's attention.",
-        criteria(attentive),
-        (case.stages(ranks), case.stages(shuffled),
-         last_stage("teacher_cosine", "teacher_cosine_shuffled")),
-        criteria(others) if others else [],
-        [] if attentive else ["No student of this experiment learns attention."],
-    )
-# fmt: on
 
 
 def check_students(flag: str, named: Sequence[str], methods: Methods) -> Sequence[str]:
@@ -340,39 +320,36 @@ def judge_pairs(path: Path, claimed: Sequence[Sequence[str]], methods: Methods) 
     check_has(f"{path}:", table, PAIR)
     check_column(path, table["verdict"], table["verdict"].isin(list(PAIRS)), ", ".join(PAIRS))
     known = {(row[0], row[1]): row[2:] for row in table[list(PAIR)].itertuples(index=False)}
-    missing = ("open", "", math.nan)
+    words = "The difference, over seeds and images, is below minus what is of interest, as "
+    words += "comparison.csv judges it."
     claims = []
     for pair in claimed:
         method, reference = check_students("--claimed-below", pair, methods)
-        verdict, sentence, margin, *numbers = known.get((method, reference), missing)
+        verdict, sentence, margin, *numbers = known.get((method, reference), ("open", "", math.nan))
         found = Comparison(PAIRS[verdict], Estimate(*numbers) if numbers else None)
-        words = "The difference, over seeds and images, is below minus what is of interest, as "
-        words += "comparison.csv judges it."
-        names = [methods[each].label for each in pair]
-        claim = f"The {names[0]} student comes out below the {names[1]} student."
+        first, second = (methods[each].label for each in pair)
+        claim = f"The {first} student comes out below the {second} student."
         note = f"> {sentence}" if numbers else "This pair wasn't compared."
-        criteria = [Criterion(words, margin, {method: (found,)})]
-        claims.append(Claim("pair", claim, criteria, notes=[note]))
+        claims.append(Claim("pair", claim, [Criterion(words, margin, {method: [found]})],
+                            notes=[note]))  # fmt: skip
     return claims
 
 
 def judge_claims(
-    values: Values, methods: Methods, attentive: Sequence[str], margins: Mapping[str, Margin]
+    values: Values, methods: Methods, attentive: Sequence[str], least: SmallestDifferences
 ) -> list[Claim]:
     """Judge the claims about attention maps, in order, with Holm's correction for their number.
 
     Of P claims those that are decided at ALPHA / P stay so; the others are judged at ALPHA by the
-    number of those left, until none is decided.
+    number of those left, until none is decided. The methods in `attentive` learn attention.
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
-    about_all = (judge_collapse, judge_border, judge_object, judge_abstraction)
     decided: dict[str, Claim] = {}
     while True:
-        alpha = ALPHA / max(len(about_all) + 1 - len(decided), 1)
-        case = Judge(values, methods, margins, alpha)
-        found = [each(case) for each in about_all] + [judge_transfer(case, attentive)]
-        claims = [decided.get(claim.name, replace(claim, alpha=alpha)) for claim in found]
-        new = {claim.name: claim for claim in claims if claim.verdict != OPEN}
+        alpha = ALPHA / max(len(CLAIMS) - len(decided), 1)
+        judge_one = Judge(values, methods, attentive, least, alpha).claim
+        found = {name: decided.get(name) or judge_one(name) for name in CLAIMS}
+        new = {name: claim for name, claim in found.items() if claim.verdict != OPEN}
         if len(new) == len(decided):
-            return claims
+            return [*found.values()]
         decided = new

@@ -4,14 +4,16 @@ Differences are in the unit of the metric, of percent in points.
 """
 
 import math
-from dataclasses import dataclass, fields
-from typing import cast
+from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
 from distillation.reporting.contrasts import Contrast
 from distillation.reporting.intervals import (
+    Interval,
+    Mean,
     bootstrap_mean,
     detectable_difference,
     holm,
@@ -21,7 +23,7 @@ from distillation.reporting.intervals import (
     mean_over_seeds_and_images,
 )
 from distillation.reporting.judgement import Asks, judge
-from distillation.reporting.metric import Metric, metrics_of, value_of
+from distillation.reporting.metric import Metric, metrics_of, values_of
 from distillation.reporting.results import Results
 from distillation.settings import plugins
 from distillation.settings.base import MetricSettings
@@ -32,12 +34,12 @@ SEEDS = ("method", "reference", "contrast", "seed", "difference", "method_above"
          "reference_above", "mcnemar_p_value")  # fmt: skip
 # What can be shown of a contrast, and the verdict that says so.
 VERDICTS: dict[Asks, str] = {"above": "above", "below": "below", "equal": "equivalent"}
+NOTHING = Interval(math.nan, math.nan, math.nan)
 # Seeds, or teachers, from which their spread is known well enough to say what would be missed.
 PLANNED = 5
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """A row of the comparison. NaN is what one seed, or a metric without images, can't tell."""
 
     method: str
@@ -89,15 +91,15 @@ def compare_seeds(contrasts: list[Contrast]) -> pd.DataFrame:
     """
     rows = []
     for each in contrasts:
-        for place, (seed, difference) in enumerate(zip(each.seeds, each.by_seed, strict=True)):
-            above, below, p_value = math.nan, math.nan, math.nan
+        for place, seed in enumerate(each.seeds):
+            above = below = p_value = math.nan
             if each.by_image is not None and each.contrast == "difference":
                 values = each.by_image[place]
                 above, below = int((values > 0).sum()), int((values < 0).sum())
                 if len(np.unique(np.abs(values[values != 0]))) <= 1:
                     p_value = mcnemar(above, below)
-            names = (each.method, each.reference, each.contrast)
-            rows.append((*names, seed, float(difference), above, below, p_value))
+            row = (each.method, each.reference, each.contrast, seed, float(each.by_seed[place]))
+            rows.append((*row, above, below, p_value))
     return pd.DataFrame(rows, columns=SEEDS)
 
 
@@ -105,45 +107,38 @@ def compare(
     contrasts: list[Contrast], smallest_difference: float, settings: Comparison
 ) -> list[Finding]:
     """Judge each contrast; p-values are adjusted for their number."""
-    confidence, means = settings.confidence, []
-    for each in contrasts:
-        values = each.by_seed if each.by_image is None else each.by_image
-        units = np.stack([values[places].mean(axis=0) for places in each.units])
-        means.append(
-            mean_over_seeds(units) if units.ndim == 1 else mean_over_seeds_and_images(units)
-        )
+    confidence, findings = settings.confidence, []
+    means = [mean_of(each) for each in contrasts]
     levels = [level_decided(mean, smallest_difference) for mean in means]
-    findings = []
     for each, mean, level, adjusted in zip(contrasts, means, levels, holm(levels), strict=True):
-        estimate = mean.estimate(confidence)
+        estimate, images, detectable = mean.estimate(confidence), NOTHING, math.nan
         said = [
             verdict
             for asks, verdict in VERDICTS.items()
             if judge(estimate, smallest_difference, asks) == "shown" and adjusted <= 1 - confidence
         ]
-        detectable, images = math.nan, [math.nan, math.nan]
         if len(each.units) >= PLANNED:
             more = detectable_difference(mean, confidence, settings.power)
             detectable = smallest_difference + more
         if each.by_image is not None:
-            _, *images = bootstrap_mean(
-                each.by_image.mean(axis=0), confidence, settings.resamples, settings.bootstrap_seed
+            by_image = each.by_image.mean(axis=0)
+            images = bootstrap_mean(
+                by_image, confidence, settings.resamples, settings.bootstrap_seed
             )
-        finding = Finding(
+        findings.append(Finding(
             each.method, each.reference, each.contrast, len(each.seeds), each.teachers, *estimate,
-            p_value=level, p_holm=float(adjusted), smallest_difference=smallest_difference,
-            outcome="shown" if said else "can't be said", images_low=images[0],
-            images_high=images[1], detectable=detectable,
-            verdict=(said or ["one_seed" if len(each.seeds) < 2 else "open"])[0],
-        )  # fmt: skip
-        findings.append(finding)
+            level, float(adjusted), smallest_difference, "shown" if said else "can't be said",
+            images.low, images.high, detectable,
+            (said or ["one_seed" if len(each.seeds) < 2 else "open"])[0],
+        ))  # fmt: skip
     return findings
 
 
-def tabulate(findings: list[Finding], sentences: list[str]) -> pd.DataFrame:
-    """Return a row per contrast, with the columns of one also where there is none."""
-    table = pd.DataFrame(findings, columns=[field.name for field in fields(Finding)])
-    return table.assign(sentence=sentences)
+def mean_of(contrast: Contrast) -> Mean:
+    """Return the mean of a contrast over seeds, or teachers, and over images where it has them."""
+    values = contrast.by_seed if contrast.by_image is None else contrast.by_image
+    units = np.stack([values[places].mean(axis=0) for places in contrast.units])
+    return mean_over_seeds(units) if units.ndim == 1 else mean_over_seeds_and_images(units)
 
 
 def fidelity_metrics(results: Results) -> dict[str, Metric]:
@@ -163,8 +158,7 @@ def measure_fidelity(results: Results, confidence: float) -> pd.DataFrame:
     rows = []
     for model, group in results.students.items():
         for name, metric in fidelity_metrics(results).items():
-            values = [value for run in group if (value := value_of(run, name)) is not None]
-            if values:
+            if values := values_of(group, name):
                 mean, *ends = mean_over_seeds(values).interval(confidence)
                 least = 0 if min(values) >= 0 else -math.inf
                 low, high = np.clip(ends, least, 100 if metric.unit == "%" else None).tolist()

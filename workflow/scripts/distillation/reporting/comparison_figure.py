@@ -1,6 +1,7 @@
 """The figure of a comparison: contrasts of methods above, fidelity to the teacher below."""
 
 import textwrap
+from functools import partial
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -12,7 +13,7 @@ from matplotlib.patches import Patch
 from distillation.reporting.comparison import Compared, fidelity_metrics
 from distillation.reporting.comparison_text import reference_name
 from distillation.reporting.drawing import add_title
-from distillation.reporting.metric import Metric, value_of
+from distillation.reporting.metric import Metric, values_of
 from distillation.reporting.results import Results
 
 # Of the figure, in inches: its width, a line of text, and a panel without its rows.
@@ -39,8 +40,7 @@ def wrapped(name: str) -> str:
 
 def name_rows(axes: Axes, names: list[str]) -> None:
     """Write the names beside the rows, the first on top."""
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
+    axes.set(yticks=range(len(names)), yticklabels=names, ylim=(max(1, len(names)) - 0.5, -0.5))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
 
@@ -67,8 +67,7 @@ def draw_fidelity(axes: Axes, fidelity: pd.DataFrame, metric: Metric, results: R
     """Draw one measure of how each student matches its teacher."""
     numbers = fidelity[["method", "mean", "low", "high"]].itertuples(index=False)
     for position, (model, mean, *ends) in enumerate(numbers):
-        found = [value_of(run, metric.name) for run in results.groups[model]]
-        values = [value for value in found if value is not None]
+        values = values_of(results.groups[model], metric.name)
         draw_row(axes, position, values, mean, (ends[0], ends[1]), results.palette[model])
     axes.set_xlabel(f"{metric.label}, {metric.unit}".rstrip(", "))
     name_rows(axes, [wrapped(results.labels[model]) for model in fidelity["method"]])
@@ -103,15 +102,13 @@ def draw_figure(compared: Compared) -> Figure:
     draw_contrasts(grid[0, 0], compared, pairs)
     for metric in first:
         draw_fidelity(grid[1, 0], fidelity, metric, results)
-    level = f"{compared.level} interval"
-    grey = "0.3"
+    level, line = f"{compared.level} interval", partial(Line2D, [], [], color="0.3")
     handles = [
-        Line2D([], [], color=grey, marker="o", markersize=4, linestyle="", label="one seed"),
-        Line2D([], [], color=grey, marker="o", markersize=8, linewidth=2.6,
-               label=f"mean, {level}"),
-        Line2D([], [], color=grey, linewidth=1.2, label=f"{level} over images alone"),
+        line(marker="o", markersize=4, linestyle="", label="one seed"),
+        line(marker="o", markersize=8, linewidth=2.6, label=f"mean, {level}"),
+        line(linewidth=1.2, label=f"{level} over images alone"),
         Patch(color="0.92", label="of no interest"),
-    ]  # fmt: skip
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     add_title(figure, title)
     return figure

@@ -1,16 +1,15 @@
 """A comparison of methods in words: sentences, tables, and how it was computed."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from itertools import chain
 from typing import cast
 
 from distillation.reporting.comparison import Compared, Finding, fidelity_metrics
 from distillation.reporting.metric import Metric
+from distillation.reporting.quantities import best_rows, format_rows
 from distillation.reporting.results import LABELS, Results
 from distillation.reporting.tables import table_lines
-from distillation.reporting.trained import Run
 from distillation.settings import plugins
 from distillation.settings.base import MetricSettings
 from distillation.settings.reports import Comparison
@@ -40,6 +39,10 @@ FIDELITY = """\
   Matching the teacher better need not mean a better student (Stanton et al. 2021, "Does knowledge
   distillation really work?", arXiv 2106.05945).
 """
+BEST = """\
+What the highest accuracy of all epochs, picked by the {images} themselves, would have reported, and
+by how much that flatters each: mean ± standard deviation over n seeds. Nothing else here uses it.
+"""
 # Verdicts in a table; {} is the smallest difference of interest.
 VERDICTS = {
     "above": "above by more than {}", "below": "below by more than {}",
@@ -54,8 +57,8 @@ def inside(label: str) -> str:
 
 def reference_name(row: Finding, labels: Mapping[str, str]) -> str:
     """Return what a method is compared with, as it stands inside a sentence."""
-    names = [inside(labels[name]) for name in row.reference.split(" + ")]
-    return names[0] if len(names) == 1 else f"the effects of {' and '.join(names)} added up"
+    names = " and ".join(inside(labels[name]) for name in row.reference.split(" + "))
+    return names if row.contrast == "difference" else f"the effects of {names} added up"
 
 
 def p_text(value: float) -> str:
@@ -63,6 +66,7 @@ def p_text(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.2g}" if value >= 0.0001 else "< 0.0001"
 
 
+# fmt: off
 def describe(
     row: Finding, metric: Metric, settings: Comparison, labels: Mapping[str, str], questions: int
 ) -> str:
@@ -70,54 +74,41 @@ def describe(
     method, reference = inside(labels[row.method]), reference_name(row, labels)
     # A method's own name keeps its letters.
     start = "T" + method[1:] if method.startswith("the ") else method
-    wide, narrow = (
-        f"{100 * confidence:.4g} % interval"
-        for confidence in (settings.confidence, 2 * settings.confidence - 1)
-    )
+    wide, narrow = (f"{100 * confidence:.4g} % interval"
+                    for confidence in (settings.confidence, 2 * settings.confidence - 1))
     difference, ends = metric.amount(row.difference), metric.span(row.low, row.high)
-    least, found = metric.amount(row.smallest_difference), f"difference {difference}"
-    whose = f"{row.seeds} seeds" + {0: "", 1: ", for this teacher"}.get(
-        row.teachers, f" of {row.teachers} teachers"
-    )
+    least, nonzero = metric.amount(row.smallest_difference), row.low > 0 or row.high < 0
+    taught = {0: "", 1: ", for this teacher"}.get(row.teachers, f" of {row.teachers} teachers")
+    found, whose = f"difference {difference}", f"{row.seeds} seeds{taught}"
+    full = f"{found}, {wide} {ends}, {whose}"
     if row.verdict in ("above", "below"):
-        return (
-            f"{start} is {row.verdict} {reference} by more than {least}: {found}, {wide} {ends}, "
-            f"{whose}"
-        )
-    nonzero = row.low > 0 or row.high < 0
+        return f"{start} is {row.verdict} {reference} by more than {least}: {full}"
     if row.verdict == "equivalent":
-        text = f"{start} is equivalent to {reference} within {least}: {found}, {narrow} "
-        text += f"{metric.span(row.low_90, row.high_90)}, {whose}"
-        return text + (f"; its {wide}, {ends}, excludes 0" if nonzero else "")
+        return (f"{start} is equivalent to {reference} within {least}: {found}, {narrow} "
+                f"{metric.span(row.low_90, row.high_90)}, {whose}"
+                + f"; its {wide}, {ends}, excludes 0" * nonzero)
     images = ""
     if not math.isnan(row.images_low):
-        images = f"; on the {metric.images} alone its {wide} is "
-        images += metric.span(row.images_low, row.images_high)
+        images = (f"; on the {metric.images} alone its {wide} is "
+                  f"{metric.span(row.images_low, row.images_high)}")
     if row.verdict == "one_seed":
-        return (
-            f"With one seed nothing can be said about other seeds: in this one"
-            f"{', for this teacher,' if row.teachers else ''} the difference between {method} and "
-            f"{reference} is {difference}{images}"
-        )
+        return ("With one seed nothing can be said about other seeds: in this one"
+                f"{', for this teacher,' * bool(row.teachers)} the difference between {method} and "
+                f"{reference} is {difference}{images}")
     text = f"Whether {method} differs from {reference} by more than {least} can't be said: "
     if math.isnan(row.p_value):
-        return (
-            f"{text}{found} in each of {whose}, and without a spread there is no interval{images}"
-        )
-    text += f"{found}, {wide} {ends}, {whose}"
+        return (f"{text}{found} in each of {whose}, and without a spread there is no interval"
+                f"{images}")
     if row.p_value <= 1 - settings.confidence:
-        text += (
-            f"; as the only question it could be, but not after Holm's correction for {questions} "
-            f"(p = {p_text(row.p_holm)})"
-        )
+        full += (f"; as the only question it could be, but not after Holm's correction for "
+                 f"{questions} (p = {p_text(row.p_holm)})")
     elif nonzero:
-        text += "; the interval excludes 0"
+        full += "; the interval excludes 0"
     if not math.isnan(row.detectable):
-        text += (
-            f"; a true difference under {metric.amount(row.detectable)} would be missed in more "
-            f"than {100 * (1 - settings.power):.3g} % of such experiments"
-        )
-    return text
+        full += (f"; a true difference under {metric.amount(row.detectable)} would be missed in "
+                 f"more than {100 * (1 - settings.power):.3g} % of such experiments")
+    return text + full
+# fmt: on
 
 
 def format_comparison(compared: Compared, sentences: list[str]) -> str:
@@ -130,6 +121,8 @@ def format_comparison(compared: Compared, sentences: list[str]) -> str:
     lines += contrast_table(compared, planned)
     lines += ["", *(f"- {sentence}." for sentence in sentences), "", *training_note(results)]
     lines += ["## Fidelity to the teacher", "", *fidelity_table(compared), ""]
+    lines += ["## Best epoch against the last", "", *BEST.format(images=metric.images).splitlines()]
+    lines += ["", *format_rows(results, best_rows(results)), ""]
     lines += ["## How it was computed", ""]
     more = DETECTABLE * planned + FIDELITY * bool(len(compared.fidelity))
     words = {
@@ -168,7 +161,7 @@ def contrast_table(compared: Compared, planned: bool) -> list[str]:
         names = [labels[name] for name in row.reference.split(" + ")]
         what = f"{labels[row.method]} - {names[0]}"
         cells = [
-            what if row.contrast == "difference" else f"Interaction of {' and '.join(names)}",
+            what if len(names) == 1 else f"Interaction of {' and '.join(names)}",
             str(row.seeds), str(row.teachers), metric.number(row.difference),
             metric.span(row.low, row.high), metric.span(row.low_90, row.high_90),
             p_text(row.p_holm), *[metric.number(row.detectable)] * planned,
@@ -187,25 +180,19 @@ def training_note(results: Results) -> list[str]:
     lines = []
     for name in ("precision", *sorted(set(chain(*results.own_training.values())))):
         found = {
-            model: " and ".join(sorted({trained_with(name, run) for run in group}))
+            results.labels[model]: " and ".join(
+                sorted({str((run.arguments | run.training["engine"])[name]) for run in group})
+            )
             for model, group in results.students.items()
         }
-        [(common, _)] = Counter(found.values()).most_common(1) or [("", 0)]
-        others = [
-            f"{results.labels[model]} {value}" for model, value in found.items() if value != common
-        ]
+        common = max(found.values(), key=[*found.values()].count, default="")
+        others = [f"{label} {value}" for label, value in found.items() if value != common]
         if others:
             lines.append(f"- {name}: {', '.join(others)}, others {common}")
         elif " and " in common:
             lines.append(f"- {name}: {common} in all")
-    if not lines:
-        return []
-    return ["Trainings differ, which differences may come from, in", "", *lines, ""]
-
-
-def trained_with(name: str, run: Run) -> str:
-    """Return a setting of a training; of the precision, what `auto` picked."""
-    return str((run.arguments | run.training["engine"])[name])
+    said = ["Trainings differ, which differences may come from, in", "", *lines, ""]
+    return said if lines else []
 
 
 def fidelity_table(compared: Compared) -> list[str]:

@@ -1,6 +1,6 @@
 """Whether results belong together: to one config, one code and one data set."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from distillation.reporting.trained import Run, by_model
@@ -27,20 +27,19 @@ def check_one_experiment(
     names = [str(run) for run in runs]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{twice[0]}, is given twice")
-    check_same("training", runs, [{"data_sha256": run.training["data_sha256"]} for run in runs])
-    check_same("evaluation", runs, [decisive(run.evaluation) for run in runs])
-    check_shared("evaluation", runs, [run.evaluation["plugins"] for run in runs])
+    check_same("training", runs, lambda run: {"data_sha256": run.training["data_sha256"]})
+    check_same("evaluation", runs, lambda run: decisive(run.evaluation))
+    check_same("evaluation", runs, lambda run: run.evaluation["plugins"], shared=True)
     for group in by_model(runs).values():
-        values = [decisive(run.training) | run.training["plugins"] for run in group]
-        check_same("training", group, values)
+        check_same("training", group, lambda run: decisive(run.training) | run.training["plugins"])
     students = [run for run in runs if run.model not in teachers]
     check_own_training(students, own_training)
     own = {name for names in own_training.values() for name in names}
-    check_same("training", students, [decisive(run.training, {"term", *own}) for run in students])
-    for name in sorted(own):
+    check_same("training", students, lambda run: decisive(run.training, {"term", *own}))
+    for name in own:
         others = [run for run in students if name not in own_training.get(run.model, ())]
-        check_same("training", others, [flat({name: run.arguments[name]}) for run in others])
-    check_shared("training", students, [run.training["plugins"] for run in students])
+        check_same("training", others, lambda run, name=name: flat({name: run.arguments[name]}))
+    check_same("training", students, lambda run: run.training["plugins"], shared=True)
     trainings = [run.training for run in runs]
     for run in runs:
         if run.training.get("teacher") and run.training["teacher"] not in trainings:
@@ -67,10 +66,7 @@ def check_own_training(students: list[Run], own_training: Mapping[str, Collectio
 
 
 def decisive(provenance: Mapping[str, Any], leave_out: Collection[str] = ()) -> dict[str, Any]:
-    """Return what the config, the script and the data gave to a step, by name.
-
-    Arguments are left out by name, with all that they hold.
-    """
+    """Return what config, script and data gave to a step, by name; `leave_out` are arguments."""
     arguments = provenance["arguments"].items()
     found = flat({name: value for name, value in arguments if name not in leave_out})
     return found | {name: provenance[name] for name in ("code_digest", "data_sha256")}
@@ -87,29 +83,26 @@ def flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def check_same(what: str, models: Sequence[object], values: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse models that differ in a value of any name; what isn't there counts as None.
+def check_same(
+    what: str, models: Iterable[Any], of: Callable[[Any], Mapping[str, Any]], shared: bool = False
+) -> None:
+    """Refuse models that differ in a value of any name.
 
     Args:
         what: the step that the values are of.
-        models: what a message calls each.
-        values: of each, by name.
+        models: named in messages as they are as text.
+        of: returns the values of a model by name.
+        shared: compare a name among those that have it; else what isn't there counts as None.
 
     Raises:
         ValueError: two values of one name differ; both are named.
     """
-    for model, other in zip(models[1:], values[1:], strict=True):
-        for name in sorted(values[0].keys() | other.keys()):
-            first, second = (each.get(name) for each in (values[0], other))
-            if first != second:
+    values = [(model, of(model)) for model in models]
+    for name in sorted({name for _, each in values for name in each}):
+        first, *others = [(m, each.get(name)) for m, each in values if name in each or not shared]
+        for model, value in others:
+            if value != first[1]:
                 raise ValueError(
-                    f"the models aren't of one config: {what} of {models[0]}, had {name} "
-                    f"{first!r}, of {model}, {second!r}"
+                    f"the models aren't of one config: {what} of {first[0]}, had {name} "
+                    f"{first[1]!r}, of {model}, {value!r}"
                 )
-
-
-def check_shared(what: str, models: Sequence[object], values: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse models that differ in a value of a name that both have; see `check_same`."""
-    for name in sorted({name for each in values for name in each}):
-        having = [(model, each) for model, each in zip(models, values, strict=True) if name in each]
-        check_same(what, [model for model, _ in having], [{name: each[name]} for _, each in having])

@@ -52,15 +52,14 @@ def make_contrasts(
         if pair[0] == pair[1] or pairs.count(pair) > 1:
             what = "one model" if pair[0] == pair[1] else "it twice"
             raise ValueError(f"--pair {' '.join(pair)}: found {what}; allowed: two models, once")
-    found = [(method, reference, {method: 1, reference: -1}) for method, reference in pairs]
-    known, interactions = [{*pair} for pair in pairs], []
+    differences, interactions = [(method, reference) for method, reference in pairs], []
     for neither, first, second, both in designs(results):
-        for method, reference in ((both, first), (both, second), (second, first)):
-            if {method, reference} not in known:
-                known.append({method, reference})
-                found.append((method, reference, {method: 1, reference: -1}))
+        for pair in ((both, first), (both, second), (second, first)):
+            if {*pair} not in [{*each} for each in differences]:
+                differences.append(pair)
         signs = {both: 1, first: -1, second: -1, neither: 1}
         interactions.append((both, f"{first} + {second}", signs))
+    found = [(*pair, {pair[0]: 1, pair[1]: -1}) for pair in differences]
     return [contrast(*each, results, metric, images) for each in found + interactions]
 
 
@@ -97,13 +96,9 @@ def teachers_of(group: list[Run]) -> list[str]:
 
 
 def contrast(
-    method: str,
-    reference: str,
-    signs: Mapping[str, int],
-    results: Results,
-    metric: str,
+    method: str, reference: str, signs: Mapping[str, int], results: Results, metric: str,
     images: Mapping[str, np.ndarray],
-) -> Contrast:
+) -> Contrast:  # fmt: skip
     """Return a contrast of models, with the seeds in order.
 
     Raises:
@@ -113,8 +108,7 @@ def contrast(
     arms: dict[str, list[Run]] = {}
     for name in signs:
         if name not in results.groups:
-            allowed = ", ".join(results.groups)
-            raise ValueError(f"{where}: no run of {name}; allowed: {allowed}")
+            raise ValueError(f"{where}: no run of {name}; allowed: {', '.join(results.groups)}")
         arms[name] = sorted(results.groups[name], key=lambda run: run.seed)
         seeds, others = ([run.seed for run in arms[each]] for each in (method, name))
         if seeds != others:

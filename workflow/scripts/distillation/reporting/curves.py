@@ -1,13 +1,12 @@
 """Curves of training: means over seeds, epoch by epoch."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from distillation.reporting.drawing import add_title
+from distillation.reporting.drawing import add_title, panel_grid
 from distillation.reporting.metric import first_of
 from distillation.reporting.quantities import weighted_name
 from distillation.reporting.results import Results
@@ -40,16 +39,13 @@ def draw_curves(axes: Axes, groups: Groups, drawn: Values, results: Results) -> 
 def curve_figure(panels: list[Panel], what: str, results: Results) -> Figure:
     """Draw panels side by side, or in rows of two or three from four on."""
     columns = min(len(panels), 2 if len(panels) == 4 else 3)
-    rows = -(-len(panels) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(5.2 * columns, 3.9 * rows), squeeze=False)
+    figure, grid = panel_grid(len(panels), columns, (5.2, 3.9))
     shown: dict[str, Artist] = {}
-    for axes, (name, unit, groups, drawn) in zip(grid.flat, panels, strict=False):
+    for axes, (name, unit, groups, drawn) in zip(grid, panels, strict=True):
         draw_curves(axes, groups, drawn, results)
         axes.set(title=name, ylabel=unit)
         handles, names = axes.get_legend_handles_labels()
         shown |= dict(zip(names, handles, strict=True))
-    for axes in list(grid.flat)[len(panels) :]:
-        axes.set_visible(False)
     seeds = max((len(group) for *_, groups, _ in panels for group in groups.values()), default=1)
     spread = "; line: mean over seeds, band: lowest to highest" if seeds > 1 else ""
     add_title(figure, f"{results.title}: {what}{spread}")

@@ -59,9 +59,9 @@ Methods = Mapping[str, Method]
 
 
 class Measurements(NamedTuple):
-    """One file: its lines, its rows `with_controls`, and its provenance."""
+    """One file: its text, its rows `with_controls`, and its provenance."""
 
-    lines: list[str]
+    text: str
     table: pd.DataFrame
     provenance: dict[str, Any]
 
@@ -74,45 +74,24 @@ def read_measurements(path: Path) -> Measurements:
         ValueError: one is damaged, or they don't fit together; a row is there twice, or has a
             value that isn't allowed; a number may be missing.
     """
-    table = read_table(path)
+    table = read_table(path, dtype=dict.fromkeys(("seed", "stage", "stages"), int)
+                       | dict.fromkeys(("value", "low", "high"), float))  # fmt: skip
     check_has(f"{path}:", table, COLUMNS)
-    lines = path.read_text().splitlines()
-    for number, line in enumerate(lines):
-        if line.count(",") != lines[0].count(","):
-            raise ValueError(f"{path}: row {number} hasn't as many values as there are columns")
-    table = table.loc[:, list(COLUMNS)]
     if table.empty:
         raise ValueError(f"{path}: has no rows")
     check_column(path, table["point"], table["point"].isin(list(POINTS)), ", ".join(POINTS))
-    for name in ("seed", "stage", "stages"):
-        whole = table[name].astype(str).str.isdecimal()
-        check_column(path, table[name], whole, "a whole number")
     check_column(path, table["stage"], table["stage"].between(1, table["stages"]), "1 to stages")
     for name in ("value", "low", "high"):
-        numbers: Any = pd.to_numeric(table[name], errors="coerce")
-        good = np.isfinite(numbers) | table[name].isna()
-        check_column(path, table[name], good, "a finite number or nothing")
-        table[name] = numbers
+        check_column(path, table[name], ~np.isinf(table[name]), "a finite number or nothing")
     if (twice := table.duplicated(KEY)).any():
-        row = next(table.loc[twice, KEY].itertuples(index=False))
+        row = table.loc[twice, KEY].iloc[0]
         raise ValueError(f"{path}: has {', '.join(map(str, row))} twice")
-    provenance = read_json(path.with_suffix(".json"))
-    where = f"{path.with_suffix('.json')}:"
-    check_has(where, provenance, ["controls", "arguments"])
-    check_has(where, provenance["arguments"], ["faithfulness_images", "noise_images"])
-    return Measurements(lines, with_controls(table, provenance["controls"]), provenance)
-
-
-def joined(files: Sequence[Measurements]) -> str:
-    """Return all rows, as they were written, below one head.
-
-    Raises:
-        ValueError: the files have different columns.
-    """
-    heads = [file.lines[0] for file in files]
-    if other := [head for head in heads if head != heads[0]]:
-        raise ValueError(f"--metrics: found the columns {heads[0]} and {other[0]}; allowed: alike")
-    return "\n".join([heads[0], *(line for file in files for line in file.lines[1:]), ""])
+    beside = path.with_suffix(".json")
+    provenance = read_json(beside)
+    check_has(f"{beside}:", provenance, ["controls", "arguments"])
+    check_has(f"{beside}:", provenance["arguments"], ["faithfulness_images", "noise_images"])
+    table = with_controls(table.loc[:, list(COLUMNS)], provenance["controls"])
+    return Measurements(path.read_text().rstrip("\n") + "\n", table, provenance)
 
 
 def with_controls(table: pd.DataFrame, controls: Mapping[str, Sequence[str]]) -> pd.DataFrame:
@@ -147,25 +126,22 @@ def check_measurements(tables: Sequence[pd.DataFrame], teachers: Collection[str]
         ValueError: the teacher isn't there; a network is in two tables; seeds of a teacher, or
             students, are of different architectures; points of measurement or collapses differ.
     """
-    networks: dict[str, dict[str, str]] = {}
-    alike: dict[str, list[str]] = {}
-    for table in tables:
-        trained = table.loc[~table["untrained"]]
-        for (method, seed), rows in trained.groupby(["method", "seed"], sort=False):  # type: ignore
-            name = f"{method}, seed {seed}"
-            if name in networks:
-                raise ValueError(f"{name}, is given twice")
-            alike.setdefault(method if method in teachers else "students", []).append(name)
-            networks[name] = {
-                column: ", ".join(map(str, sorted(set(rows[column]))))
-                for column in ("model", "stages", "collapse", "point")
-            }
-    if TEACHER not in alike:
-        raise ValueError(f"--metrics: found {'; '.join(networks) or 'none'}; expected a {TEACHER}")
-    checks = [(names, ("model", "stages")) for names in alike.values()]
-    for names, columns in [*checks, ([*networks], ("collapse", "point"))]:
-        values = [{column: networks[name][column] for column in columns} for name in names]
-        check_same("measurement", names, values)
+    rows = pd.concat([*tables], keys=range(len(tables)), names=["file"])
+    by_network = rows.loc[~rows["untrained"]].groupby(["file", "method", "seed"], sort=False)
+    found = by_network[["model", "stages", "collapse", "point"]].agg(
+        lambda column: ", ".join(map(str, sorted(set(column))))
+    )
+    methods = [*found.index.get_level_values("method")]
+    names = [f"{method}, seed {seed}" for _, method, seed in found.index]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]}, is given twice")
+    if TEACHER not in methods:
+        raise ValueError(f"--metrics: found {'; '.join(names) or 'none'}; expected a {TEACHER}")
+    networks = found.set_axis(names)
+    alike = [method if method in teachers else "students" for method in methods]
+    for _, group in networks[["model", "stages"]].groupby(alike, sort=False):
+        check_same("measurement", group.index, group.to_dict("index").__getitem__)
+    check_same("measurement", names, networks[["collapse", "point"]].to_dict("index").__getitem__)
 
 
 def methods_of(
@@ -265,8 +241,8 @@ def intervals(values: Values) -> dict[Key, Interval]:
 
 def pick_collapse(table: pd.DataFrame) -> str:
     """Return the collapse whose maps are judged: the mean of squares, else the first one."""
-    found = list(table["collapse"].unique())
-    return COLLAPSE if COLLAPSE in found else found[0]
+    found = table["collapse"]
+    return COLLAPSE if COLLAPSE in found.array else found.iloc[0]
 
 
 def students_of(methods: Methods) -> list[str]:

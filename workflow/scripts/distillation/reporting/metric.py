@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from distillation.reporting.results import Results
 from distillation.reporting.trained import Run
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """A metric as metrics.json has it; `images` says which images it was measured on."""
 
     name: str
@@ -63,11 +61,7 @@ def metrics_of(results: Results) -> dict[str, Metric]:
 
 
 def find_metric(results: Results, name: str) -> Metric:
-    """Return the metric of a name.
-
-    Raises:
-        ValueError: no run has it.
-    """
+    """Return the metric of a name; refuse one that no run has."""
     known = metrics_of(results)
     if name not in known:
         raise ValueError(f"--metric: found {name!r}; allowed: {', '.join(known)}")
@@ -79,9 +73,14 @@ def value_of(run: Run, name: str) -> float | None:
     return run.metrics["metrics"].get(name, {}).get("value")
 
 
+def values_of(group: Iterable[Run], name: str) -> list[float]:
+    """Return a metric of those runs that have it."""
+    return [value for run in group if (value := value_of(run, name)) is not None]
+
+
 def first_of(maps: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return the values of all maps, of each name the first, in order of first appearance."""
     found: dict[str, Any] = {}
     for each in maps:
-        found = found | {name: value for name, value in each.items() if name not in found}
+        found |= each | found
     return found

@@ -1,6 +1,5 @@
 """Attention maps beside their images, as one picture of cells."""
 
-import re
 import textwrap
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def read_maps(results: Results, files: list[str]) -> Maps:
 
 def collapses(arrays: dict[str, np.ndarray]) -> list[str]:
     """Return how channels were collapsed into the maps of a model."""
-    return [match[1] for name in arrays if (match := re.fullmatch("(.+)_1", name))]
+    return [name.removesuffix("_1") for name in arrays if name.endswith("_1")]
 
 
 def stages(arrays: dict[str, np.ndarray]) -> range:

@@ -54,7 +54,7 @@ img { max-width: 100%; height: auto; background: #ffffff; }
 
 
 def page(title: str, markdown_text: str, base: Path | None = None) -> str:
-    """Return Markdown as one HTML page that needs no other file.
+    """Return Markdown as one HTML page, also well-formed as XML, that needs no other file.
 
     HTML in the Markdown is shown as text. As in the original Markdown, a blank line stands before
     a list or a table, and what is nested in a list is indented by 4 spaces.
@@ -74,8 +74,8 @@ def page(title: str, markdown_text: str, base: Path | None = None) -> str:
 def document(title: str, body: str, style: str = "") -> str:
     """Return HTML as a whole page, with more style sheet than that of all pages."""
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8" />\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1" />\n'
         f"<title>{html.escape(title)}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n"
         f"<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
@@ -83,7 +83,7 @@ def document(title: str, body: str, style: str = "") -> str:
 
 def fragment(markdown_text: str, base: Path | None = None, heading: str = "") -> str:
     """Return Markdown as a part of a page, which may begin under a heading; see `page`."""
-    markdown = Markdown(extensions=["tables", "fenced_code"], output_format="html")
+    markdown = Markdown(extensions=["tables", "fenced_code"], output_format="xhtml")
     markdown.preprocessors.deregister("html_block")
     markdown.inlinePatterns.deregister("html")
     # The last of them: the paths of images are in their final form then.

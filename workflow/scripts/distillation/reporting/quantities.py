@@ -5,9 +5,9 @@ Training quantities are those of the last epoch, means over its images in traini
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean, stdev
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pandas as pd
 
@@ -22,15 +22,13 @@ Reader = Callable[[Run], float | None]
 BEST_MINUS_LAST = "Best minus last"
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of the table: how it is called, written and read."""
+class Row(NamedTuple):
+    """A row of the table: how it is called, written and read, and whether all seeds have one."""
 
     quantity: str
     unit: str
     decimals: int
     read: Reader
-    # Counted, not measured: the same for all seeds.
     counted: bool = False
 
     @property
@@ -51,27 +49,38 @@ def rows_of(results: Results) -> list[Row]:
     for term in first_of(run.terms for run in results.runs):
         rows.append(Row(weighted_name(term), "", 4, last(term, f"{term}_weight")))
         rows.append(Row(f"{term_label(term)} loss", "", 6, last(term)))
-    rows.append(Row("Training accuracy", "%", 2, last("train_accuracy", factor=100)))
-    rows += map(metric_row, metrics_of(results).values())
     return [
         *rows,
-        # Of all epochs, chosen by the test images themselves, and by how much that flatters.
-        Row(results.worded("Best test epoch, not used"), "%", 2, of_history(best_epoch, 100)),
-        Row(BEST_MINUS_LAST, "points", 2, of_history(best_minus_last, 100)),
-        Row(
-            "Training time", "s", 0, of_history(lambda history: history["seconds"].to_numpy().sum())
-        ),
+        Row("Training accuracy", "%", 2, last("train_accuracy", factor=100)),
+        *map(metric_row, metrics_of(results).values()),
+        *best_rows(results),
+        Row("Training time", "s", 0, of_history(lambda history: history["seconds"].sum())),
     ]
 
 
-def best_epoch(history: pd.DataFrame) -> float:
-    """Return the highest test accuracy of all epochs, fraction."""
-    return history["test_accuracy"].to_numpy().max()
+def best_rows(results: Results) -> list[Row]:
+    """Return what the best test epoch would have reported, and how much that flatters the last."""
+
+    def gain(history: pd.DataFrame) -> float:
+        return history["test_accuracy"].max() - history["test_accuracy"].iloc[-1]
+
+    best = of_history(lambda history: history["test_accuracy"].max(), 100)
+    return [
+        # Chosen by the test images themselves.
+        Row(results.worded("Best test epoch, not used"), "%", 2, best),
+        Row(BEST_MINUS_LAST, "points", 2, of_history(gain, 100)),
+    ]
 
 
-def best_minus_last(history: pd.DataFrame) -> float:
-    """Return by how much that is above the last epoch's, fraction."""
-    return best_epoch(history) - history["test_accuracy"].to_numpy()[-1]
+def of_history(value: Callable[[pd.DataFrame], Any], factor: float = 1) -> Reader:
+    """Make the reader of a history's value, times `factor`; a training elsewhere has none."""
+    return lambda run: None if run.history.empty else float(value(run.history)) * factor
+
+
+def last(*names: str, factor: float = 1) -> Reader:
+    """Make the reader of the product of columns in the last epoch, if a history has them."""
+    read = of_history(lambda history: math.prod(history[name].iloc[-1] for name in names), factor)
+    return lambda run: read(run) if {*names} <= {*run.history} else None
 
 
 def metric_row(metric: Metric) -> Row:
@@ -89,17 +98,6 @@ def weighted_name(term: str) -> str:
     return f"{term_label(term)} term, weight x {term_label(term)}"
 
 
-def of_history(value: Callable[[pd.DataFrame], float], factor: float = 1) -> Reader:
-    """Make the reader of a history's value, times `factor`; a training elsewhere has none."""
-    return lambda run: None if run.history.empty else float(value(run.history)) * factor
-
-
-def last(*names: str, factor: float = 1) -> Reader:
-    """Make the reader of the product of columns in the last epoch, if a history has them."""
-    read = of_history(lambda history: math.prod(history[name].iloc[-1] for name in names), factor)
-    return lambda run: read(run) if {*names} <= {*run.history} else None
-
-
 def summarise(row: Row, group: list[Run]) -> tuple[float, float, int]:
     """Return mean, standard deviation (n - 1) and n of a quantity over the seeds of a model.
 
@@ -112,14 +110,16 @@ def summarise(row: Row, group: list[Run]) -> tuple[float, float, int]:
 
 def build_table(results: Results) -> pd.DataFrame:
     """Return quantity, unit, and <model>_mean, <model>_std, <model>_n for each model."""
-    table = []
-    for row in rows_of(results):
-        cells: dict[str, object] = {"quantity": row.quantity, "unit": row.unit}
-        for model, group in results.groups.items():
-            names = (f"{model}_mean", f"{model}_std", f"{model}_n")
-            cells |= dict(zip(names, summarise(row, group), strict=True))
-        table.append(cells)
-    return pd.DataFrame(table)
+    names = [f"{model}_{what}" for model in results.groups for what in ("mean", "std", "n")]
+    rows = [
+        (
+            row.quantity,
+            row.unit,
+            *chain(*(summarise(row, group) for group in results.groups.values())),
+        )
+        for row in rows_of(results)
+    ]
+    return pd.DataFrame(rows, columns=["quantity", "unit", *names])
 
 
 def format_cell(row: Row, mean: float, deviation: float, count: int) -> str:
@@ -130,14 +130,20 @@ def format_cell(row: Row, mean: float, deviation: float, count: int) -> str:
     return f"{mean:,.{row.decimals}f}{spread}"
 
 
+def format_rows(results: Results, rows: list[Row]) -> list[str]:
+    """Write rows as a Markdown table with a column per model."""
+    groups, labels = results.groups, results.labels
+    head = [f"{labels[model]} (n = {len(group)})" for model, group in groups.items()]
+    cells = [
+        [row.head, *(format_cell(row, *summarise(row, group)) for group in groups.values())]
+        for row in rows
+    ]
+    return table_lines(["", *head], cells)
+
+
 def format_table(results: Results) -> str:
     """Write the table as Markdown, with what it was made from."""
     groups, labels, runs = results.groups, results.labels, results.runs
-    head = [f"{labels[model]} (n = {len(group)})" for model, group in groups.items()]
-    rows = [
-        [row.head, *(format_cell(row, *summarise(row, group)) for group in groups.values())]
-        for row in rows_of(results)
-    ]
     epochs = "; ".join(
         f"{labels[model]} {len(group[0].history) or 'trained elsewhere'}"
         for model, group in groups.items()
@@ -153,7 +159,9 @@ def format_table(results: Results) -> str:
         f"Data sha256 {runs[0].training['data_sha256'][:12]}. "
         f"Commit {listed(commit(run.training) for run in runs)}."
     )
-    return "\n".join([f"# {results.title}", "", *table_lines(["", *head], rows), "", note, ""])
+    return "\n".join(
+        [f"# {results.title}", "", *format_rows(results, rows_of(results)), "", note, ""]
+    )
 
 
 def listed(values: Iterable[str]) -> str:
@@ -163,18 +171,16 @@ def listed(values: Iterable[str]) -> str:
 
 def commit(provenance: dict[str, Any]) -> str:
     """Return the git commit, shortened, and whether there were uncommitted changes."""
-    if provenance["commit"] is None:
-        return "unknown"
-    return provenance["commit"][:12] + " with uncommitted changes" * bool(provenance["dirty"])
+    changed = " with uncommitted changes" * bool(provenance["dirty"])
+    return provenance["commit"][:12] + changed if provenance["commit"] else "unknown"
 
 
 def summarise_models(results: Results) -> dict[str, dict[str, float]]:
     """Return of each model n, and of each metric mean and deviation over seeds, in its unit."""
     summary: dict[str, dict[str, float]] = {}
     for model, group in results.groups.items():
-        summary[model] = {"n": len(group)}
+        found: dict[str, float] = {"n": len(group)}
         for name, metric in metrics_of(results).items():
-            mean, deviation, _ = summarise(metric_row(metric), group)
-            found = {name: mean, f"{name}_std": deviation}
-            summary[model] |= {key: each for key, each in found.items() if not math.isnan(each)}
+            found[name], found[f"{name}_std"], _ = summarise(metric_row(metric), group)
+        summary[model] = {name: value for name, value in found.items() if not math.isnan(value)}
     return summary

@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import cycle
 
 from distillation.reporting.consistency import check_one_experiment
 from distillation.reporting.trained import Run, by_model, read_run
@@ -88,10 +89,8 @@ def all_labels(models: Collection[str], given: Mapping[str, str]) -> dict[str, s
 
 def colours(models: Iterable[str]) -> dict[str, str]:
     """Give each model its colour, in order of appearance; the teacher is black."""
-    others = [model for model in models if model != TEACHER]
-    return {TEACHER: BLACK} | {
-        model: PALETTE[position % len(PALETTE)] for position, model in enumerate(others)
-    }
+    others = (model for model in models if model != TEACHER)
+    return {TEACHER: BLACK} | dict(zip(others, cycle(PALETTE), strict=False))
 
 
 def add_run_flags(parser: argparse.ArgumentParser, *more: str) -> None:
@@ -106,17 +105,18 @@ def add_run_flags(parser: argparse.ArgumentParser, *more: str) -> None:
         "--own-training", action="append", nargs="+", metavar=("METHOD", "ARGUMENT"), default=[],
         help="a method, and in which arguments its training may differ from the others'",
     )  # fmt: skip
-    flag(
-        "--teacher-model", action="append", metavar="MODEL", dest="teachers",
-        help=f"a model that isn't a student; once for each; default: {TEACHER}",
-    )  # fmt: skip
-    add_label_flag(parser)
+    add_name_flags(parser)
+
+
+def add_name_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what an experiment and its models are called, and who teaches."""
+    flag = parser.add_argument
     flag("--title", required=True, help="of the experiment")
-
-
-def add_label_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --label, given once for each model that isn't called by its name."""
-    parser.add_argument(
+    flag(
+        "--teacher-model", action="append", metavar="MODEL", dest="teachers", default=[TEACHER],
+        help=f"a model beside {TEACHER} that isn't a student; once for each",
+    )  # fmt: skip
+    flag(
         "--label", action="append", nargs=2, metavar=("MODEL", "LABEL"), dest="labels", default=[],
         help="what a model is called in tables and figures; default: its name",
     )  # fmt: skip
@@ -129,10 +129,9 @@ def read_results(arguments: argparse.Namespace) -> Results:
         FileNotFoundError, ValueError: see `read_run`, `check_one_experiment`, `all_labels`.
     """
     runs = [read_run(*values[:4]) for values in arguments.runs]
-    teachers = (*(arguments.teachers or [TEACHER]),)
     own: dict[str, list[str]] = {}
     for method, *names in arguments.own_training:
         own[method] = [*own.get(method, ()), *names]
-    check_one_experiment(runs, own, teachers)
+    check_one_experiment(runs, own, arguments.teachers)
     labels = all_labels(by_model(runs), dict(arguments.labels))
-    return Results(arguments.title, runs, labels, teachers, own)
+    return Results(arguments.title, runs, labels, (*arguments.teachers,), own)

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from distillation.reporting.drawing import add_title
-from distillation.reporting.metric import Metric, metrics_of, value_of
+from distillation.reporting.drawing import add_title, panel_grid
+from distillation.reporting.metric import Metric, metrics_of, values_of
 from distillation.reporting.results import Results
 
 # Classes whose names fit beside a confusion matrix.
@@ -17,16 +17,10 @@ MOST_NAMES = 20
 def metrics_figure(results: Results) -> Figure:
     """Draw every metric: a dot for each seed, a bar at the mean."""
     metrics = metrics_of(results)
-    columns = min(len(metrics), 2)
-    rows = -(-len(metrics) // columns)
     width = 1.5 + 1.2 * len(results.groups)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(width * columns, 3.6 * rows + 0.6), squeeze=False
-    )
-    for axes, metric in zip(grid.flat, metrics.values(), strict=False):
+    figure, grid = panel_grid(len(metrics), min(len(metrics), 2), (width, 3.6), 0.6)
+    for axes, metric in zip(grid, metrics.values(), strict=True):
         draw_metric(axes, metric, results)
-    for axes in list(grid.flat)[len(metrics) :]:
-        axes.set_visible(False)
     add_title(figure, f"{results.title}; dot: one seed, bar: mean")
     return figure
 
@@ -35,15 +29,13 @@ def draw_metric(axes: Axes, metric: Metric, results: Results) -> None:
     """Draw a metric of all models that have it."""
     for position, (model, group) in enumerate(results.groups.items()):
         colour = results.palette[model]
-        values = [v for run in group if (v := value_of(run, metric.name)) is not None]
+        values = values_of(group, metric.name)
         if values:
             mean = float(np.mean(values))
             axes.hlines(mean, position - 0.25, position + 0.25, color=colour, linewidth=3)
             axes.plot([position] * len(values), values, "o", color=colour, alpha=0.6)
-            axes.annotate(
-                metric.number(mean), (position + 0.3, mean), va="center", color=colour,
-                fontsize=10,
-            )  # fmt: skip
+            place = (position + 0.3, mean)
+            axes.annotate(metric.number(mean), place, va="center", color=colour, fontsize=10)
     names = [f"{results.labels[m]}\nn = {len(g)}" for m, g in results.groups.items()]
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.5, len(names) - 0.3)

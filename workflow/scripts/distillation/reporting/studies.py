@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import dropwhile, takewhile
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -74,16 +73,10 @@ class Study:
     @cached_property
     def rows(self) -> dict[str, list[str]]:
         """The cells of table.md by what stands at their beginning."""
-        head, _, *body = [
-            [cell.strip() for cell in line.strip().strip("|").split("|")]
-            for line in self.between("table.md", "| | ", "Mean")
-            if line.startswith("|")
-        ]
-        return {first: cells for first, *cells in body if len(cells) == len(head) - 1}
-
-    def text(self, name: str) -> str:
-        """Return the content of one of its files."""
-        return (self.folder / name).read_text()
+        lines = self.between("table.md", "| | ", "Mean")
+        (_, *head), _, *body = ([cell.strip() for cell in line.strip().strip("|").split("|")]
+                                for line in lines if line.startswith("|"))  # fmt: skip
+        return {first: cells for first, *cells in body if len(cells) == len(head)}
 
     def between(self, name: str, start: str, end: str) -> list[str]:
         """Return the lines of a file from the one that begins with `start` to before `end`.
@@ -91,7 +84,8 @@ class Study:
         Raises:
             ValueError: there is no such line; the file isn't what the pipeline writes.
         """
-        lines = [*dropwhile(lambda line: not line.startswith(start), self.text(name).splitlines())]
+        text = (self.folder / name).read_text()
+        lines = [*dropwhile(lambda line: not line.startswith(start), text.splitlines())]
         if not lines:
             raise ValueError(f"{self.folder / name}: has no line that begins with {start!r}")
         return [*takewhile(lambda line: not line.startswith(end), lines)]
@@ -119,9 +113,9 @@ class Study:
     def held_out(self) -> bool:
         """Whether it was measured on held-out training images, not on the test split."""
         # Descriptions from before there was a choice don't name it.
-        arguments = flat(self.data["provenance"]["arguments"]).items()
-        ends = {name.rpartition(".")[2]: value for name, value in arguments}
-        return ends.get("validation_fraction") is not None
+        told = flat(self.data["provenance"]["arguments"]).items()
+        return any(name.endswith("validation_fraction") and value is not None
+                   for name, value in told)  # fmt: skip
 
     def label(self, model: str) -> str:
         """Return what a model is called."""
@@ -157,25 +151,20 @@ def made_from(study: Study) -> list[str]:
 def protocol(study: Study) -> list[str]:
     """Write what each model's training was told, a row per model."""
     trainings = {model: group[0]["training"] for model, group in study.runs.items()}
-    schedules = dict.fromkeys(each["arguments"].get("schedule") for each in trainings.values())
-    more = [name for each in schedules for name in OF_SCHEDULE.get(each, ())]
+    told = [each["arguments"] for each in trainings.values()]
+    more = [name for schedule in dict.fromkeys(each.get("schedule") for each in told)
+            for name in OF_SCHEDULE.get(schedule, ())]  # fmt: skip
     rows = []
-    for model, training in trainings.items():
-        arguments = training["arguments"]
-        told = [str(arguments.get(name, "-")) for name in PROTOCOL]
-        own = OF_SCHEDULE.get(arguments.get("schedule"), ())
-        told += [str(arguments[name]) if name in own else "-" for name in more]
+    for (model, training), arguments in zip(trainings.items(), told, strict=True):
+        known = (*PROTOCOL, *OF_SCHEDULE.get(arguments.get("schedule"), ()))
+        cells = [str(arguments.get(name, "-")) if name in known else "-"
+                 for name in (*PROTOCOL, *more)]  # fmt: skip
         seeds = ", ".join(str(one["seed"]) for one in study.runs[model])
-        rows.append([study.label(model), network_title(training), seeds, *told])
+        # Records from before there were families have depth and width.
+        title = training.get("network_title") or "WRN-{depth}-{width}".format(**arguments)
+        rows.append([study.label(model), title, seeds, *cells])
     heads = (name.replace("_", " ") for name in (*PROTOCOL, *more))
     return table_lines(["", "network", "seeds", *heads], rows)
-
-
-def network_title(training: dict[str, Any]) -> str:
-    """Return a network's name; records from before there were families have depth and width."""
-    if "network_title" in training:
-        return training["network_title"]
-    return f"WRN-{training['arguments']['depth']}-{training['arguments']['width']}"
 
 
 def beside_published(study: Study, published: pd.DataFrame) -> list[str]:
@@ -207,16 +196,18 @@ def beside_published(study: Study, published: pd.DataFrame) -> list[str]:
 def cost(study: Study) -> list[str]:
     """Write what each step took, means over the jobs of a step and a model."""
     timings = read_table(study.folder / "timings.csv")
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for job in timings.to_dict("records"):
-        whose = f", {study.label(job['model'])}" if isinstance(job["model"], str) else ""
-        groups.setdefault(f"{job['step']}{whose}", []).append(job)
+    whose = ["" if pd.isna(model) else f", {study.label(model)}" for model in timings["model"]]
     rows = []
-    for name, jobs in groups.items():
-        means = [fmean(job[measure] for job in jobs) for measure in MEASURES]
-        cells = ["-" if math.isnan(mean) else f"{mean:,.0f}" for mean in means]
-        rows.append([name, str(len(jobs)), *cells])
-    hours = timings["seconds"].to_numpy().sum() / 3600
+    for name, jobs in timings.groupby(timings["step"] + whose, sort=False):
+        means = jobs[[*MEASURES]].mean(skipna=False)
+        rows.append(
+            [
+                str(name),
+                str(len(jobs)),
+                *("-" if math.isnan(mean) else f"{mean:,.0f}" for mean in means),
+            ]
+        )
+    hours = timings["seconds"].sum() / 3600
     together = f"Together {hours:.1f} hours of wall time, if the jobs ran one after the other."
     return [*table_lines(["step", "jobs", *MEASURES.values()], rows), "", together, ""]
 
@@ -255,7 +246,8 @@ def study_lines(study: Study, published: pd.DataFrame, link: str) -> list[str]:
     theirs = published.loc[published["data"] == study.about["published"]]
     if len(theirs):
         lines += ["### Beside what others published", "", *beside_published(study, theirs)]
-    pairs, _, fidelity = study.text("comparison.md").partition("## Fidelity")
+    comparison = (study.folder / "comparison.md").read_text()
+    pairs, _, fidelity = comparison.partition("## Fidelity")
     # Without pairs, a sentence stands for their table.
     lines += ["### Does a method help?", "", *pairs.partition("\n\n")[2].splitlines()]
     lines += ["### Fidelity to the teacher", ""]
@@ -266,9 +258,8 @@ def study_lines(study: Study, published: pd.DataFrame, link: str) -> list[str]:
             words = held_out_words(caption) if study.held_out else caption
             lines += [f"![{words}]({link}/{name})", ""]
     lines += ["### Claims about attention, as measured", ""]
+    claims = ["Not measured yet."]
     if (study.folder / "claims.md").is_file():
-        lines += study.between("claims.md", "| claim", "Measured on")
-        lines += [f"[What was measured for each]({link}/claims.md).", ""]
-    else:
-        lines += ["Not measured yet.", ""]
-    return [*lines, "### What it took", "", *cost(study)]
+        claims = study.between("claims.md", "| claim", "Measured on")
+        claims.append(f"[What was measured for each]({link}/claims.md).")
+    return [*lines, *claims, "", "### What it took", "", *cost(study)]

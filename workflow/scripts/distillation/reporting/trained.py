@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,9 @@ def read_json(file: Path) -> Any:
     return read_file(file, json.load)
 
 
-def read_table(file: Path) -> pd.DataFrame:
+def read_table(file: Path, **how: Any) -> pd.DataFrame:
     """Read a CSV file; see `read_file`."""
-    return read_file(file, pd.read_csv)
+    return read_file(file, partial(pd.read_csv, **how))
 
 
 def read_file(file: Path, read: Callable[[Any], Any]) -> Any:
@@ -122,7 +123,5 @@ def check_has(where: str, found: Any, names: Iterable[str], end: str = "") -> No
 
 def by_model(runs: list[Run]) -> dict[str, list[Run]]:
     """Group runs by model, in the order in which models first appear."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.model, []).append(run)
-    return groups
+    return {model: [run for run in runs if run.model == model]
+            for model in dict.fromkeys(run.model for run in runs)}  # fmt: skip

@@ -21,7 +21,7 @@ from distillation.settings.base import (
 )
 from distillation.settings.measures import AttentionImages, AttentionMeasures, Evaluation
 from distillation.settings.plugins import declared, names, path_of
-from distillation.settings.reports import Comparison, Figures
+from distillation.settings.reports import Comparison, Figures, SmallestDifferences
 from distillation.settings.training import Engine, Machine, Protocol
 
 Map = dict[str, Any]
@@ -47,10 +47,14 @@ class Compared(Comparison):
 
 
 class Claimed(Settings):
-    """What is claimed of methods beside what is claimed of maps."""
+    """What is claimed of methods beside what is claimed of maps, and what difference counts."""
 
     below: Pair | None = Field(
         None, description="a method that is claimed to come out below a reference: the two"
+    )
+    smallest_differences: SmallestDifferences = Field(
+        default_factory=SmallestDifferences.model_construct,
+        description="of interest, of measures of maps",
     )
 
 

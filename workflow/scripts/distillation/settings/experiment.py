@@ -617,6 +617,8 @@ class Experiment:
         named = {"attention_methods": attentive, "object_mask": self.object_mask}
         below = self.choices.claims.below or []
         claimed = ["--claimed-below", *below] if below and {*below} <= {*self.students} else []
+        least = self.choices.claims.smallest_differences.plain().items()
+        claimed += [text for each in least for text in ("--smallest-difference", *map(str, each))]
         return self.name_flags() + flags(named | self.choices.figures.plain()) + claimed
 
     def figure_flags(self) -> list[str]:

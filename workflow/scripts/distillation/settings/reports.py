@@ -20,6 +20,31 @@ class Comparison(Settings):
     bootstrap_seed: Seed = Field(0, description="of the draws of images")
 
 
+class SmallestDifferences(Settings):
+    """The smallest differences of interest of measures of attention maps, in the measures' units.
+
+    Each is that of its measure and of those whose names begin with its own; the text says why.
+    """
+
+    effective_area: float = Field(
+        0.05, gt=0, description="a twentieth of the map, about three of 8 x 8 cells"
+    )
+    image_dependence: float = Field(0.05, gt=0, description="a twentieth of the range")
+    border: float = Field(0.1, gt=0, description="a tenth of what an even map has there")
+    object_energy: float = Field(0.1, gt=0, description="a tenth of what an even map has there")
+    pointing_game: float = Field(0.05, gt=0, description="one image in twenty")
+    object_iou: float = Field(0.05, gt=0, description="a twentieth of the range")
+    sobel_spearman: float = Field(
+        0.05, gt=0, description="a twentieth of the way from no agreement to full"
+    )
+    teacher_spearman: float = Field(
+        0.05, gt=0, description="a twentieth of the way from no agreement to full"
+    )
+    deletion: float = Field(
+        0.02, gt=0, description="two points of the predicted class's probability"
+    )
+
+
 class Figures(Settings):
     """How figures are drawn."""
 
