@@ -57,7 +57,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "unknown network": (
         "defaults: {student: {network: {wrn: null, densenet: {depth: 8}}}}",
-        ["student.network", "'densenet'", "resnet, wrn"],
+        ["student.network", "'densenet'", "resnet, shufflenet_v1"],
     ),
     "two networks": (
         "experiments: {digits: {student: {network: {resnet: {depth: 8}}}}}",
