@@ -51,6 +51,7 @@ MAPS = {
     "deletion": ((0.5, 0.5, 0.5), (0.1, 0.1, 0.1)),
     "insertion": ((0.3, 0.3, 0.3), (0.1, 0.1, 0.1)),
     "deletion_minus_random": ((0.05, 0.05, 0.05), (0.0, 0.0, 0.0)),
+    "deletion_blur_minus_random": ((0.05, 0.05, 0.05), (0.0, 0.0, 0.0)),
     "insertion_minus_random": ((-0.05, -0.05, -0.05), (0.0, 0.0, 0.0)),
 }
 # The same maps pooled to one size.

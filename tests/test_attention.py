@@ -208,7 +208,7 @@ def test_cosine_is_that_of_scikit_learn() -> None:
 
 def image_dependence(maps: np.ndarray) -> float:
     """Return the image dependence of a stack of maps."""
-    return attention.image_dependence(attention.unit_vectors(maps).mean(axis=0)).item()
+    return attention.image_dependence(attention.unit_vectors(maps).mean(axis=0))[0]
 
 
 def test_image_dependence_of_known_maps() -> None:
@@ -220,12 +220,49 @@ def test_image_dependence_of_known_maps() -> None:
 
 
 def test_image_dependence_is_what_the_mean_leaves() -> None:
-    """It is the mean squared distance of unit maps from their mean, of several means each."""
+    """It is the mean squared distance of unit maps from their mean, and has its own gradient."""
     units = attention.unit_vectors(random_maps())
-    expected = np.square(units - units.mean(axis=0)).sum(axis=1).mean()
-    assert image_dependence(random_maps()) == pytest.approx(expected)
-    means = np.stack([np.zeros(SIZE**2), units.mean(axis=0)])
-    assert attention.image_dependence(means) == pytest.approx([1, expected])
+    mean = units.mean(axis=0)
+    value, gradient = attention.image_dependence(mean)
+    assert value == pytest.approx(np.square(units - mean).sum(axis=1).mean())
+    steps = 1e-6 * np.eye(len(mean))
+    changes = [attention.image_dependence(mean + step)[0] - value for step in steps]
+    np.testing.assert_allclose(gradient, np.array(changes) / 1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [3, SIZE])
+def test_centre_prior(side: int) -> None:
+    """The prior is SciPy's normal density in both directions, of a quarter of the side."""
+    density = scipy.stats.norm.pdf(np.arange(side), (side - 1) / 2, side / 4)
+    expected = np.outer(density, density)[None]
+    found = attention.centre_prior(side)
+    np.testing.assert_allclose(attention.unit_vectors(found), attention.unit_vectors(expected))
+
+
+def blob(row: float, column: float) -> np.ndarray:
+    """Return a map that falls off around one place, (1, SIZE, SIZE)."""
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    return np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 4)[None]
+
+
+def test_controls_tell_what_chance_does_not() -> None:
+    """A blob at the centre beats chance where objects are central, but not the centre prior.
+
+    The map that is the object's mask has an IoU of 1 and hits; of a mask elsewhere it has nothing.
+    """
+    central, corner = np.zeros((2, 1, SIZE, SIZE), dtype=bool)
+    central[:, 2:6, 2:6] = corner[:, :2, :2] = True
+    prior = attention.centre_prior(SIZE)
+    for metric in (attention.object_energy, attention.pointing_game, attention.object_iou):
+        middle, away = metric(blob(3.5, 3.5), central), metric(blob(0.5, 0.5), corner)
+        chance = metric(uniform(), central)
+        assert middle > 2 * chance, metric
+        assert middle / metric(prior, central) < 1.7, metric
+        # A blob on an object elsewhere beats both.
+        assert away > 2 * metric(uniform(), corner), metric
+        assert away > 2 * metric(prior, corner), metric
+        whole, nothing = metric(central.astype(float), central), metric(central * 1.0, corner)
+        assert (whole, nothing) == (4 if metric is attention.object_energy else 1, 0), metric
 
 
 def test_object_energy_of_known_maps() -> None:

@@ -93,6 +93,7 @@ EDGES: dict[tuple[str, int], tuple[Sequence[str], str, float, int]] = {
     ("abstraction", 0): (METHODS, "image_dependence_pooled", 0.55, -1),
     ("abstraction", 1): (METHODS, "sobel_spearman_pooled", 0.45, -1),
     ("abstraction", 2): (METHODS, "deletion_minus_random", -0.02, 1),
+    ("abstraction", 3): (METHODS, "deletion_blur_minus_random", -0.02, 1),
     ("transfer", 0): (STUDENTS[1:], "teacher_spearman", 0.35, 1),
     ("transfer", 1): (STUDENTS[1:], "teacher_spearman_shuffled", 0.55, -1),
 }
@@ -219,7 +220,7 @@ def test_any_number_of_stages() -> None:
     two = judge_tables(with_last_stages(networks(), 2))
     assert {claim.verdict for claim in two.values()} == {SHOWN}
     one = judge_tables(with_last_stages(networks(), 1))
-    dependence, sobel, deletion = one["abstraction"].criteria
+    dependence, sobel, deletion, _ = one["abstraction"].criteria
     assert [dependence.of("at"), sobel.of("at"), deletion.of("at")] == [OPEN, OPEN, SHOWN]
     assert dependence.of("teacher") == SHOWN
     assert one["concentration"].verdict == SHOWN

@@ -2,14 +2,19 @@
 
 import numpy as np
 import pytest
+import scipy.integrate
+import scipy.ndimage
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from distillation.data.dataset import Dataset, Split
 from distillation.measuring.faithfulness import (
+    Network,
     cells_along,
     centre_scores,
     deletion_insertion,
+    fill_images,
     grad_cam,
     order_cells,
 )
@@ -63,56 +68,86 @@ def images() -> Tensor:
     return torch.randn(6, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 
 
+def areas(
+    network: Network, images: Tensor, places: np.ndarray, steps: int, filled: Tensor | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return deletion and insertion by an order; filled with zeros unless told."""
+    filled = torch.zeros_like(images) if filled is None else filled
+    orders = {"other": places[::-1].copy(), "": places}
+    return deletion_insertion(network, images, filled, orders, steps, batch_size=7)[""]
+
+
 @pytest.mark.parametrize("steps", [2, 4, 5, 16])
 def test_curves_of_a_straight_line(steps: int) -> None:
     """Where every cell counts the same, both curves are the straight line between the ends."""
-    areas = deletion_insertion(share_seen, ones(), {"any": order(5, 2)}, steps)
-    deletion, insertion = areas["any"]
-    tolerance = 0 if SIDE**2 % steps == 0 else 0.25 / SIDE**2
-    # From 3/4 for the whole image to 1/2 for the blank one.
-    assert deletion.item() == pytest.approx(0.625, abs=1e-6 + tolerance)
-    assert insertion.item() == pytest.approx(0.625, abs=1e-6 + tolerance)
+    for area in areas(share_seen, ones(), order(5, 2), steps):
+        # From 3/4 for the whole image to 1/2 for the blank one.
+        assert area.item() == pytest.approx(0.625, abs=1e-6)
 
 
-def test_curves_of_one_decisive_cell() -> None:
+@pytest.mark.parametrize(("before", "place"), [((), 1), ((0, 1, 2, 3, 4), 6)])
+def test_curves_of_one_decisive_cell(before: tuple[int, ...], place: int) -> None:
     """Where one cell decides, the curves step when it is reached, so an early one wins."""
-    decisive = 1 * SIDE + 2
-    places = {"first": order(decisive), "sixth": order(0, 1, 2, 3, 4, decisive)}
-    areas = deletion_insertion(one_cell_seen, ones(), places, SIDE**2)
-    # With 16 steps: after step k of the decisive cell, 16 - k whole steps and half of its own.
-    for name, step in (("first", 1), ("sixth", 6)):
-        before = (step - 0.5) / 16
-        deletion, insertion = areas[name]
-        assert deletion.item() == pytest.approx(0.9 * before + 0.1 * (1 - before), abs=1e-6)
-        assert insertion.item() == pytest.approx(0.1 * before + 0.9 * (1 - before), abs=1e-6)
+    steps = SIDE**2
+    found = areas(one_cell_seen, ones(), order(*before, 1 * SIDE + 2), steps)
+    # With 16 steps insertion has one cell more after each, deletion the square over 16.
+    taken = np.round(np.arange(steps + 1) ** 2 / steps), np.arange(steps + 1)
+    for area, cells, early, late in zip(found, taken, (0.9, 0.1), (0.1, 0.9), strict=True):
+        last, next_one = cells[cells < place].max(), cells[cells >= place].min()
+        share = (last + next_one) / 2 / steps
+        assert area.item() == pytest.approx(early * share + late * (1 - share), abs=1e-6)
 
 
-@pytest.mark.parametrize(("size", "steps"), [(16, 3), (13, 4), (10, 20)])
+@pytest.mark.parametrize(("size", "steps"), [(16, 4), (13, 4), (10, 20)])
 def test_curves_equal_a_plain_loop(model: WideResNet, size: int, steps: int) -> None:
-    """Areas are those of curves walked image by image and step by step, beside other orders."""
-    images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1))
+    """Areas are SciPy's of curves walked image by image, step by step and cell by cell."""
+    generator = torch.Generator().manual_seed(1)
+    images, filled = torch.randn(2, 2, 3, size, size, generator=generator)
     side = cells_along(size)
-    places = np.random.default_rng(0).permuted(np.tile(np.arange(side**2), (3, 1)), axis=1)
-    found = deletion_insertion(model, images, {"other": places[::-1].copy(), "": places}, steps)[""]
+    places = np.random.default_rng(0).permuted(np.tile(np.arange(side**2), (2, 1)), axis=1)
+    found = areas(model, images, places, steps, filled)
+    # Equal numbers are put in; of those filled, the squares of the shares are equal.
+    taken = [[round((step / steps) ** power * side**2) for step in range(steps + 1)]
+             for power in (2, 1)]  # fmt: skip
+    cells = torch.tensor([[row * side // size * side + column * side // size
+                           for column in range(size)] for row in range(size)])  # fmt: skip
 
     def probability(image: Tensor, label: int) -> float:
         with torch.no_grad():
             return functional.softmax(model(image[None])[0].double(), dim=1)[0, label].item()
 
-    for number, image in enumerate(images):
+    for number, (image, fill) in enumerate(zip(images, filled, strict=True)):
         with torch.no_grad():
             label = int(model(image[None])[0].argmax())
-        curves: dict[str, list[float]] = {"deletion": [], "insertion": []}
+        curves: tuple[list[float], list[float]] = ([], [])
         for step in range(steps + 1):
-            gone = torch.zeros(size, size, dtype=torch.bool)
-            for row in range(size):
-                for column in range(size):
-                    cell = row * side // size * side + column * side // size
-                    gone[row, column] = bool(places[number, cell] < round(step * side**2 / steps))
-            curves["deletion"].append(probability(image * ~gone, label))
-            curves["insertion"].append(probability(image * gone, label))
-        for (name, curve), areas in zip(curves.items(), found, strict=True):
-            assert areas[number] == pytest.approx(np.trapezoid(curve) / steps, rel=1e-4), name
+            for curve, cells_taken in zip(curves, taken, strict=True):
+                reached = [cell for cell, place in enumerate(places[number])
+                           if place < cells_taken[step]]  # fmt: skip
+                here = torch.isin(cells, torch.tensor(reached, dtype=torch.int64))
+                shown = (fill, image) if curve is curves[0] else (image, fill)
+                curve.append(probability(torch.where(here, *shown), label))
+        for curve, cells_taken, area in zip(curves, taken, found, strict=True):
+            assert area[number] == pytest.approx(
+                scipy.integrate.trapezoid(curve, np.array(cells_taken) / side**2), rel=1e-4
+            )
+
+
+def test_fills() -> None:
+    """Backgrounds are the usual outermost colour, means the data's, blurs SciPy's per channel."""
+    generator = np.random.default_rng(0)
+    train = generator.integers(256, size=(5, 9, 9, 3), dtype=np.uint8)
+    train[:3, [0, -1]] = train[:3, :, [0, -1]] = [7, 0, 200]
+    split = Split(torch.from_numpy(train), torch.zeros(5))
+    data = Dataset(split, split, ["x"], [3, 4, 5.5], [1, 1, 1], "")
+    images = generator.integers(256, size=(2, 9, 9, 3), dtype=np.uint8)
+    found = fill_images(images, ["blur", "background", "mean"], data)
+    assert (found["background"] == [7, 0, 200]).all()
+    assert (found["mean"] == [3, 4, 5.5]).all()
+    for image, blurred in zip(images, found["blur"], strict=True):
+        for channel in range(3):
+            expected = scipy.ndimage.gaussian_filter(image[..., channel] * 1.0, 4, mode="nearest")
+            np.testing.assert_allclose(blurred[..., channel], expected)
 
 
 @pytest.mark.parametrize("size", [4, 5, 13, 28, 30, 32])

@@ -6,69 +6,60 @@ import numpy as np
 import pytest
 
 from distillation.measuring.attention import image_dependence
-from distillation.measuring.bootstrap import PoissonBootstrap
+from distillation.measuring.bootstrap import (
+    GROUPS,
+    Estimate,
+    PoissonBootstrap,
+    Statistic,
+    mean_itself,
+)
+
+RESAMPLES = 100
+ENDS = [0.025, 0.975]
 
 
-def streamed(values: np.ndarray, sizes: list[int], seed: int = 0) -> PoissonBootstrap[str]:
-    """Return sums over values that came in batches of some sizes."""
-    sums = PoissonBootstrap(50, [seed])
+def streamed(
+    values: np.ndarray, sizes: list[int], statistic: Statistic = mean_itself, seed: int = 0
+) -> Estimate | None:
+    """Return the estimate of values that came in batches of some sizes."""
+    sums = PoissonBootstrap[str](RESAMPLES, seed)
     for batch in np.split(values, np.cumsum(sizes)[:-1]):
-        sums.add({"value": batch}, sums.draw(len(batch)))
-    return sums
+        sums.add({"value": batch, "other": np.zeros(len(batch))})
+    return sums.estimates(lambda _: statistic).get("value")
 
 
-def test_mean_and_interval_equal_a_direct_computation() -> None:
-    """The value is the mean; the ends are percentiles of means under Poisson weights."""
-    values = np.random.default_rng(1).normal(3, 2, 40)
-    found = streamed(values, [40]).estimate("value")
-    weights = np.random.default_rng([0]).poisson(1, (40, 50))
-    means = [np.average(values, weights=column) for column in weights.T]
-    assert found == pytest.approx((values.mean(), *np.quantile(means, [0.025, 0.975])))
+def weights_of(images: int, seed: int = 0) -> np.ndarray:
+    """Return the weights of images in all replicates, (RESAMPLES, images)."""
+    drawn = np.random.default_rng(seed).poisson(1, (RESAMPLES, GROUPS))
+    return drawn[:, np.arange(images) % GROUPS]
 
 
-@pytest.mark.parametrize("sizes", [[1] * 40, [39, 1], [7, 13, 20]])
+@pytest.mark.parametrize("count", [40, GROUPS + 300])
+def test_mean_and_interval_equal_a_direct_computation(count: int) -> None:
+    """The value is the mean, the ends percentiles of weighted means, without the images of NaN."""
+    values = np.random.default_rng(1).normal(3, 2, count)
+    values[[0, 7, 39]] = np.nan
+    known = ~np.isnan(values)
+    means = [np.average(values[known], weights=row[known]) for row in weights_of(count)]
+    expected = (values[known].mean(), *np.quantile(means, ENDS))
+    assert streamed(values, [30, count - 30]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 600, [599, 1], [7, 13, 580]])
 def test_batches_do_not_matter(sizes: list[int]) -> None:
     """However the stream is cut, each image has the same weights."""
-    values = np.random.default_rng(1).normal(size=40)
-    whole, cut = streamed(values, [40]), streamed(values, sizes)
-    np.testing.assert_allclose(cut.sums["value",], whole.sums["value",], rtol=0, atol=1e-12)
-    np.testing.assert_array_equal(cut.totals["value",], whole.totals["value",])
-
-
-def test_weights_are_poisson_of_mean_1() -> None:
-    """Replicates' weights have mean and variance 1, within five standard errors; row 0 is 1."""
-    weights = PoissonBootstrap(100, [3]).draw(500)
-    assert weights.shape == (101, 500)
-    assert (weights[0] == 1).all()
-    drawn, count = weights[1:], 100 * 500
-    assert abs(drawn.mean() - 1) < 5 / math.sqrt(count)
-    # The fourth central moment of Poisson(1) is 4.
-    assert abs(drawn.var() - 1) < 5 * math.sqrt(3 / count)
-    assert (drawn == drawn.round()).all()
+    values = np.random.default_rng(1).normal(size=600)
+    assert streamed(values, sizes) == pytest.approx(streamed(values, [600]), abs=1e-12)
 
 
 def test_seeds_differ() -> None:
-    """Two seeds draw different weights, one seed the same."""
-    one, same, other = (PoissonBootstrap(20, seed).draw(30) for seed in ([0, 1], [0, 1], [0, 2]))
-    np.testing.assert_array_equal(one, same)
-    assert (one != other).any()
-
-
-def test_images_without_a_value_are_left_out() -> None:
-    """NaN counts for nothing: the estimate is that of the images with a value, for each name."""
-    values = np.random.default_rng(1).normal(size=(40, 2))
-    values[[0, 7, 39], 0] = np.nan
-    sums = PoissonBootstrap[str](50, [0])
-    for part in (values[:20], values[20:]):
-        columns = {"holes": part[:, 0], "vectors": part, "whole": part[:, 1]}
-        sums.add(columns, sums.draw(20))
-    weights = np.random.default_rng([0]).poisson(1, (40, 50))
-    there = ~np.isnan(values[:, 0])
-    for name, of, known in (("holes", 0, there), ("whole", 1, there | True), ("vectors", 1, there)):
-        chosen = values[known, of]
-        means = [np.average(chosen, weights=column[known]) for column in weights.T]
-        found = sums.estimate(name, (lambda each: each[:, 1]) if name == "vectors" else None)
-        assert found == pytest.approx((chosen.mean(), *np.quantile(means, [0.025, 0.975]))), name
+    """Two seeds draw different weights, for one mean."""
+    values = np.random.default_rng(1).normal(size=40)
+    one, other = (streamed(values, [40], seed=seed) for seed in (0, 1))
+    assert one
+    assert other
+    assert one.value == other.value
+    assert one.low != other.low
 
 
 @pytest.mark.parametrize(
@@ -82,20 +73,20 @@ def test_images_without_a_value_are_left_out() -> None:
 )
 def test_few_images(values: list[float], expected: tuple[float, ...] | None) -> None:
     """Without a value there is no estimate, and of one image no interval."""
-    found = streamed(np.array(values), [2]).estimate("value")
+    found = streamed(np.array(values), [2])
     assert found == (pytest.approx(expected, nan_ok=True) if expected else None)
 
 
 def test_statistics_of_a_mean_of_vectors() -> None:
-    """A statistic is taken of each replicate's mean vector; a row with a NaN is left out."""
-    values = np.random.default_rng(1).normal(size=(40, 3))
-    found = streamed(np.vstack([values, [[np.nan, 0, 0]]]), [30, 11]).estimate(
-        "value", lambda means: means.max(axis=1)
-    )
-    weights = np.random.default_rng([0]).poisson(1, (41, 50))[:40]
-    means = [np.average(values, weights=column, axis=0).max() for column in weights.T]
-    expected = (values.mean(axis=0).max(), *np.quantile(means, [0.025, 0.975]))
-    assert found == pytest.approx(expected)
+    """A statistic has its value, and percentiles that are exact to first order in its change."""
+    generator = np.random.default_rng(1)
+    values = np.vstack([generator.normal(3, 0.01, (40, 3)), [[np.nan, 0, 0]]])
+    found = streamed(values, [30, 11], lambda mean: (float(mean @ mean), 2 * mean))
+    assert found
+    means = np.stack([np.average(values[:40], weights=row[:40], axis=0) for row in weights_of(41)])
+    ends = np.quantile(np.square(means).sum(axis=1), ENDS)
+    assert found.value == pytest.approx(np.square(values[:40].mean(axis=0)).sum())
+    np.testing.assert_allclose(found[1:], ends, atol=0.01 * np.ptp(ends))
 
 
 @pytest.mark.parametrize("of_means", [True, False])
@@ -107,15 +98,13 @@ def test_intervals_cover_what_they_promise(of_means: bool) -> None:
     true = 1.0 if of_means else 1 - np.square(shares).sum()
     hits = []
     for trial in range(400):
-        sums = PoissonBootstrap[str](200, [trial])
-        for _ in range(4):
-            skewed = generator.exponential(size=100)
-            values = skewed if of_means else np.eye(4)[generator.choice(4, 100, p=shares)]
-            sums.add({"value": values}, sums.draw(100))
-        found = sums.estimate("value", None if of_means else image_dependence)
+        skewed = generator.exponential(size=400)
+        values = skewed if of_means else np.eye(4)[generator.choice(4, 400, p=shares)]
+        statistic = mean_itself if of_means else image_dependence
+        found = streamed(values, [400], statistic, seed=trial)
         assert found is not None
         hits.append(found.low <= true <= found.high)
-    # Percentile intervals of skewed values cover a little less, and image dependence and its
-    # replicates lean down by 1 / N of the value each.
+    # Percentile intervals of skewed values, of 100 replicates, cover a little less; image
+    # dependence leans down by 1 / N of its value.
     errors = (np.mean(hits) - 0.95) / math.sqrt(0.95 * 0.05 / len(hits))
     assert -4 < errors < 3

@@ -99,7 +99,7 @@ def test_what_is_told(tmp_path: Path, inputs: list[str]) -> None:
     assert "- IoU: 0.05, a twentieth of the range.\n" in text
     assert "- border ratio: 0.2, chosen in place of 0.1.\n" in text
     assert "that of an even map. | 0.2 | shown: " in section(text, 2)
-    assert "Deletion and insertion are of 50 images, each with one random order" in section(text, 4)
+    assert "Deletion and insertion are of 50 images, each with random orders" in section(text, 4)
     assert "| AT | 0.802 (0.791 to 0.813) |" in section(text, 5)
     assert "| untrained, as Labels alone, kd, AT, at_kd | 0.402 (" in section(text, 5)
     for number, name in enumerate(FIGURES, 1):

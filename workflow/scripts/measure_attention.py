@@ -8,10 +8,13 @@ images, as a control: measured once for all networks that began as it, under the
 the first of their methods; the column control has that name in the rows of each of them.
 Points: before_activation (a stage's raw output, as attention transfer takes it), after_activation
 (after the normalisation and activation that follow). Stages are counted from 1; `stages` is their
-number. With a teacher, stages are paired by size. Metrics with the suffix _constant are of one
-image, the data set's mean, and have no interval; with _noise, of random images. What the metrics
-are is told in distillation/measuring/attention.py and faithfulness.py; those that don't apply have
-no row.
+number. With a teacher, stages are paired by size. What the metrics are is told in docs/outputs.md;
+those that don't apply have no row. Suffixes: _pooled, of maps averaged to the size of the network's
+smallest; _constant, of one image, the data set's mean, without interval; _noise, of random images;
+_chance, _centre, _other, what a random position, a fixed prior at the centre and the mask of
+another image give; _shuffled, beside the teacher's map of another image; of deletion and insertion,
+_random, _centre, _sobel, _grad_cam, in another order, _minus_random, minus the random orders, and
+the name of any fill but the first.
 
 Example:
     python workflow/scripts/measure_attention.py --data results/data/digits.npz \
@@ -35,13 +38,8 @@ import numpy as np
 from distillation.data.arrays import read_arrays
 from distillation.data.dataset import Dataset, read_dataset
 from distillation.device import describe_device, prepare_device
-from distillation.measuring.attention import image_dependence
-from distillation.measuring.bootstrap import Estimate, PoissonBootstrap
-from distillation.measuring.passes import (
-    measure_artificial_images,
-    measure_faithfulness,
-    measure_test_images,
-)
+from distillation.measuring.bootstrap import Estimate
+from distillation.measuring.passes import measure_all
 from distillation.measuring.study import POINTS, Name, Study
 from distillation.measuring.subjects import Load, Source, read_subjects
 from distillation.record.checkpoint import load_teacher
@@ -55,7 +53,6 @@ COLUMNS = (
     "model", "method", "control", "seed", "stage", "stages", "collapse", "point", "metric",
     "value", "low", "high",
 )  # fmt: skip
-PASSES = (measure_test_images, measure_artificial_images, measure_faithfulness)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -113,22 +110,13 @@ def read_sources(arguments: argparse.Namespace) -> list[Source]:
     return [Source(method, int(seed), Path(path)) for method, seed, path in arguments.network]
 
 
-def estimate(sums: PoissonBootstrap[Name]) -> dict[Name, Estimate]:
-    """Return the estimates of all that has one."""
-    found = {
-        name: sums.estimate(name, image_dependence if name.metric == "image_dependence" else None)
-        for name in sums.places
-    }
-    return {name: each for name, each in found.items() if each is not None}
-
-
 def tabulate(study: Study, estimates: dict[Name, Estimate]) -> Iterator[list[Any]]:
     """Yield the rows of the table, network by network; what isn't there is None."""
-    collapses = study.settings.collapses
+    collapses: list[str] = [*study.settings.collapses]
 
     def place(name: Name) -> tuple[int, int, int]:
         stage, collapse, point = name.key
-        return stage, collapses.index(collapse), POINTS.index(point)  # type: ignore[arg-type]
+        return stage, collapses.index(collapse), POINTS.index(point)
 
     for subject in study.subjects:
         own = [name for name in estimates if name.method == subject.method]
@@ -184,10 +172,7 @@ def main(argv: list[str] | None = None) -> None:
         sources, teacher, arguments.taught, settings.norm_images, dataset, load
     )
     study = Study(subjects, teacher, dataset, masks, settings, device)
-    estimates = {
-        name: value for measure in PASSES for name, value in estimate(measure(study)).items()
-    }
-    rows = list(tabulate(study, estimates))
+    rows = list(tabulate(study, measure_all(study)))
     with replacing(arguments.metrics) as table, replacing(arguments.provenance) as description:
         with table.open("w", newline="") as file:
             writer = csv.writer(file)

@@ -1,17 +1,20 @@
 """Deletion and insertion: does a network's answer hang on what a map points at?
 
 Letters: N images, C channels, S x S pixels, K classes, `side` x `side` cells of an image. A network
-maps images to (logits, stages) in evaluation mode; images are normalised, so that 0 is the data
-set's mean.
+maps images to (logits, stages) in evaluation mode.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
+
+from distillation.data.dataset import Dataset
+from distillation.settings.measures import Fill
 
 K = TypeVar("K")
 Network = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
@@ -40,51 +43,85 @@ def centre_scores(side: int) -> np.ndarray:
     return -np.add.outer(np.square(offsets), np.square(offsets)).ravel()
 
 
+def fill_images(
+    images: np.ndarray, fills: Iterable[Fill], dataset: Dataset
+) -> dict[Fill, np.ndarray]:
+    """Return what stands in for removed cells, (N, S, S, C) in grey levels from 0 to 255.
+
+    background: the median of each channel over the outermost pixels of the training images, which
+    leaves no patch on an even ground; mean: that of each channel; blur: the image itself, blurred
+    by a Gaussian with a cell's width as standard deviation, so that colours stay and shapes go
+    (Fong and Vedaldi 2017, arXiv 1704.03296).
+
+    Args:
+        images: uint8 (N, S, S, C).
+        fills: which ones.
+        dataset: whose images they are.
+    """
+    train = dataset.train.images.numpy()
+    ring = np.concatenate([train[:, [0, -1]], train[:, :, [0, -1]].swapaxes(1, 2)], axis=2)
+    colours = {"background": np.median(ring, axis=(0, 1, 2)), "mean": np.array(dataset.mean)}
+    width = (0, CELL, CELL, 0)
+    return {
+        fill: ndimage.gaussian_filter(images.astype(float), width, mode="nearest")
+        if fill == "blur"
+        else np.tile(colours[fill], (*images.shape[:3], 1))
+        for fill in fills
+    }
+
+
 @torch.inference_mode()
 def deletion_insertion(
-    network: Network, images: Tensor, places: Mapping[K, np.ndarray], steps: int
-) -> dict[K, tuple[np.ndarray, np.ndarray]]:
-    """Return the areas under the deletion and the insertion curve, for each order of the cells.
+    network: Network, images: Tensor, filled: Tensor, places: Mapping[K, np.ndarray],
+    steps: int, batch_size: int,
+) -> dict[K, tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """Return the areas under the deletion and the insertion curve, (N,), for each order of cells.
 
     The curve is the softmax probability of the class that the network gives to the whole image,
-    while the cells are removed (set to the data set's mean) from the image, or inserted into an
-    image of means, in their order and in `steps` equal steps. The area is that of trapezoids over
-    a range of 1, so both are 0 to 1; a faithful order has a small deletion and a large insertion.
-    Source: Petsiuk et al. 2018 (RISE), arXiv 1806.07421.
+    while cells are filled, or put into an image of nothing but what fills them, in their order. The
+    area is that of trapezoids over a range of 1, so both are 0 to 1; a faithful order has a small
+    deletion and a large insertion. After step k of K insertion has k / K of the cells, deletion has
+    taken (k / K)^2 of them: answers fall with the first few.
+    Source: Petsiuk et al. 2018 (RISE), arXiv 1806.07421. Deviation: they take equal, small steps.
 
     Args:
         network: see above.
-        images: (N, C, S, S); the network is run on 2 * (steps - 1) * N at once.
+        images: normalised, (N, C, S, S).
+        filled: what fills each cell, in the same way.
         places: each cell's place in an order, as `order_cells` returns it, (N, side * side).
-        steps: 2 or above.
-
-    Returns:
-        For each name in `places` deletion and insertion, (N,) each.
+        steps: K, 2 or above.
+        batch_size: images per pass.
     """
     count, _, size, _ = images.shape
-    logits, _ = network(images)
-    classes = logits.argmax(dim=1)
+    classes = network(images)[0].argmax(dim=1)
 
-    def probability(logits: Tensor) -> Tensor:
-        """Take that of the image's class from (.., K) for each of the last N rows, in float64."""
-        softmax = functional.softmax(logits.double(), dim=1)
-        return softmax.gather(1, classes.repeat(len(logits) // count)[:, None])[:, 0]
+    def probability(shown: Tensor) -> np.ndarray:
+        """Return that of the image's class for each of the images, (.., N)."""
+        shown = shown.contiguous(memory_format=torch.channels_last)
+        logits = torch.cat([network(batch)[0].double() for batch in shown.split(batch_size)])
+        softmax = functional.softmax(logits, dim=1).reshape(-1, count, logits.shape[1])
+        return (
+            softmax.gather(2, classes.expand(len(softmax), count)[:, :, None])[..., 0].cpu().numpy()
+        )
 
-    blank, _ = network(torch.zeros_like(images[:1]))
-    ends = probability(logits) + probability(blank.expand_as(logits))
+    whole, nothing = probability(torch.cat([images, filled]))
     side = cells_along(size)
     cell = torch.arange(size, device=images.device) * side // size
-    thresholds = torch.arange(1, steps, device=images.device) * side**2 / steps
+    parts = np.arange(steps + 1) / steps
+    # Of cells that are filled, and put in; none and all are the ends.
+    counts = np.round(np.stack([parts**2, parts]) * side**2)
+    taken = torch.from_numpy(counts[:, 1:-1, None, None, None]).to(images.device)
     areas = {}
     for name, order in places.items():
         grid = torch.from_numpy(order).to(images.device).reshape(count, side, side)
-        pixels = grid[:, cell[:, None], cell]
-        changed = pixels < thresholds.round()[:, None, None, None]
-        kept = torch.stack([~changed, changed])[:, :, :, None]
-        perturbed = (images * kept).flatten(0, 2).contiguous(memory_format=torch.channels_last)
-        curves = probability(network(perturbed)[0]).reshape(2, steps - 1, count)
-        deletion, insertion = ((curves.sum(dim=1) + ends / 2) / steps).cpu().numpy()
-        areas[name] = (deletion, insertion)
+        reached = grid[:, cell[:, None], cell] < taken
+        kept = torch.stack([~reached[0], reached[1]]).flatten(0, 1)
+        middle = probability(torch.where(kept[:, :, None], images, filled).flatten(0, 1))
+        deletion, insertion = np.split(middle, 2)
+        areas[name] = (
+            np.trapezoid([whole, *deletion, nothing], counts[0] / side**2, axis=0),
+            np.trapezoid([nothing, *insertion, whole], counts[1] / side**2, axis=0),
+        )
     return areas
 
 

@@ -22,7 +22,7 @@ from distillation.settings.measures import AttentionMeasures
 # A stage's raw output, as attention transfer takes it, and after what follows it in the network.
 POINTS = BEFORE, AFTER = "before_activation", "after_activation"
 # What is drawn at random, each from the seed and its place here: no two share their numbers.
-DRAWS = ("order", "images", "noise", "noise_images", "cells", "faithfulness_images")
+DRAWS = ("order", "noise_images", "cells")
 
 
 class Key(NamedTuple):
@@ -42,6 +42,11 @@ class Name(NamedTuple):
     method: str
     key: Key
     metric: str
+
+
+# Of each value, that of an image or a vector, which its mean over images is computed from.
+Values = dict[Name, np.ndarray]
+Sums = PoissonBootstrap[Name]
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,6 @@ class Study:
     def generator(self, what: str) -> np.random.Generator:
         """Return the source of one of the DRAWS."""
         return np.random.default_rng([self.settings.bootstrap_seed, DRAWS.index(what)])
-
-    def bootstrap(self, what: str) -> PoissonBootstrap[Name]:
-        """Return sums with the weights of one of the DRAWS."""
-        seed = [self.settings.bootstrap_seed, DRAWS.index(what)]
-        return PoissonBootstrap(self.settings.resamples, seed)
 
 
 @torch.inference_mode()

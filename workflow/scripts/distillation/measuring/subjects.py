@@ -52,13 +52,9 @@ Load = Callable[[Path], tuple[Network, dict[str, Any]]]
 
 
 def read_subjects(
-    sources: list[Source],
-    teacher: Network | None,
-    taught: list[str],
-    norm_images: int,
-    dataset: Dataset,
-    load: Load,
-) -> list[Subject]:
+    sources: list[Source], teacher: Network | None, taught: list[str], norm_images: int,
+    dataset: Dataset, load: Load,
+) -> list[Subject]:  # fmt: skip
     """Return the networks, and after them the untrained controls.
 
     Networks of one architecture whose parameters were drawn alike share a control, which is called
@@ -76,39 +72,42 @@ def read_subjects(
         FileNotFoundError, ValueError: a checkpoint can't be read, or isn't what its source says; a
             method is named twice or isn't known; there are taught without teacher.
     """
-    methods = [source.method for source in sources]
+    check_taught(taught, [source.method for source in sources], teacher)
+    subjects: list[Subject] = []
+    controls: dict[tuple[str, Start], Subject] = {}
+    for method, seed, path in sources:
+        model, content = load(path)
+        if (own := content["provenance"].get("seed")) not in (seed, None):
+            raise ValueError(f"{path}: is of seed {own}, expected {seed}")
+        stages = len(stage_shapes(model, dataset.image_size, dataset.channels))
+        subject = Subject(method, seed, content["title"], model, stages)
+        if teacher is not None and method in taught:
+            subject = replace(subject, partners=find_partners(model, teacher, dataset))
+        if start := start_of(content):
+            key = (json.dumps(content["network"], sort_keys=True), start)
+            control = controls.get(key) or replace(subject, method=f"untrained_{method}")
+            # Those of one architecture that are taught have the same.
+            controls[key] = replace(control, partners=control.partners or subject.partners)
+            subject = replace(subject, control=control.method)
+        subjects.append(subject)
+    names = [subject.method for subject in (*subjects, *controls.values())]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"network: {min(twice)} is named twice; allowed: each method once")
+    for (network, start), control in controls.items():
+        device = next(control.model.parameters()).device
+        model = untrained_network(json.loads(network), start, dataset, norm_images, device)
+        subjects.append(replace(control, model=model))
+    return subjects
+
+
+def check_taught(taught: list[str], methods: list[str], teacher: Network | None) -> None:
+    """Refuse methods that are taught but aren't there, or have no teacher."""
     if unknown := {*taught} - {*methods}:
         raise ValueError(
             f"taught: found {', '.join(sorted(unknown))}; allowed: {', '.join(methods)}"
         )
     if taught and teacher is None:
         raise ValueError("taught is given without teacher; allowed: both or none")
-    subjects: list[Subject] = []
-    controls: dict[tuple[str, Start], Subject] = {}
-    for method, seed, path in sources:
-        model, content = load(path)
-        own = content["provenance"].get("seed")
-        if own not in (seed, None):
-            raise ValueError(f"{path}: is of seed {own}, expected {seed}")
-        stages = len(stage_shapes(model, dataset.image_size, dataset.channels))
-        subject = Subject(method, seed, content["title"], model, stages)
-        if method in taught and teacher is not None:
-            subject = replace(subject, partners=find_partners(model, teacher, dataset))
-        if start := start_of(content):
-            key = (json.dumps(content["network"], sort_keys=True), start)
-            if key not in controls:
-                device = next(model.parameters()).device
-                initial = untrained_network(content["network"], start, dataset, norm_images, device)
-                controls[key] = replace(subject, method=f"untrained_{method}", model=initial)
-            elif subject.partners:
-                controls[key] = replace(controls[key], partners=subject.partners)
-            subject = replace(subject, control=controls[key].method)
-        subjects.append(subject)
-    subjects += controls.values()
-    names = [subject.method for subject in subjects]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"network: {min(twice)} is named twice; allowed: each method once")
-    return subjects
 
 
 def find_partners(student: Network, teacher: Network, dataset: Dataset) -> dict[int, int]:

@@ -33,6 +33,12 @@ for curve in ("deletion", "insertion"):
         f"{curve}_sobel": "Sobel",
         f"{curve}_grad_cam": "Grad-CAM",
     }
+    # Of other fills than the first.
+    for fill in ("background", "mean", "blur"):
+        NAMES |= {
+            f"{curve}_{fill}": f"{curve} by the map, filled with {fill}",
+            f"{curve}_{fill}_minus_random": f"{curve}, map minus random, filled with {fill}",
+        }
 
 # Of those that aren't explained by another one.
 MEANINGS = {
@@ -46,15 +52,17 @@ MEANINGS = {
     "border": "share of the map that lies in its outermost ring of cells (or in one side of it), "
     "over that ring's share of the area; 0 to area / ring, 1 in an even map",
     "object_energy": "share of the map that lies in the object's mask, over the mask's share of "
-    "the area; from 0, 1 in an even map",
-    "pointing_game": "fraction of the images in which the map's largest value lies in the mask; 0 "
-    "to 1; chance is that of a random pixel",
+    "the area; from 0, 1 in an even map; fixed centre is a Gaussian at the centre, of a quarter of "
+    "the side, in the map's place; other images' masks are beside the same map",
+    "pointing_game": "share of the mask in the cell of the map's largest value, not enlarged; 0 to "
+    "1; chance is that of a random cell",
     "object_iou": "intersection over union of the mask and as many of the map's largest values as "
     "the mask has pixels; 0 to 1; chance is that of random pixels",
     "sobel_spearman": "rank correlation (Spearman) of the map with the image's Sobel magnitude; -1 "
     "to 1",
-    "deletion": "mean probability of the predicted class while cells are removed, those first that "
-    "the map marks most; 0 to 1, lower if the map finds what counts",
+    "deletion": "mean probability of the predicted class while cells are filled, those first that "
+    "the map marks most; 0 to 1, lower if the map finds what counts; random is the mean of several "
+    "random orders",
     "insertion": "the same while cells are put in; higher if it finds what counts",
     "deletion_minus_random": "deletion by the map minus deletion in a random order, image by "
     "image; -1 to 1, below 0 if the map finds what counts",

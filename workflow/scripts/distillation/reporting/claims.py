@@ -5,12 +5,13 @@ A comparison is a difference with an interval, judged against the smallest diffe
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from distillation.reporting.attention_words import margin_of
+from distillation.reporting.attention_words import margin_of, name_of
 from distillation.reporting.judgement import Asks, Estimate, Outcome, judge, together
 from distillation.reporting.measurements import (
     ALPHA,
@@ -154,9 +155,10 @@ CLAIMS = {
          Question("Maps follow the image's edges less: the correlation with the Sobel magnitude in "
                   "the last stage is below the first stage, both maps pooled to one size.",
                   f"{SOBEL}_pooled", "below", [own(f"{SOBEL}_pooled", EARLY)]),
+         # One for each fill.
          Question("To remove what the map of the last stage marks harms the prediction no more "
-                  "than to remove cells at random: its deletion minus that of a random order, "
-                  "image by image, is not below 0.", GAP, "not below", [0.0])],
+                  f"than to remove cells at random: {name_of(GAP)}, image by image, is not below "
+                  "0.", GAP, "not below", [0.0])],
         [[(metric, stage) for metric in (DEPENDENCE, SOBEL) for stage in (EARLY, LATE)],
          late(GAP, "insertion_minus_random"), late(*orders("deletion")),
          late(*orders("insertion"))],
@@ -281,14 +283,25 @@ class Judge(NamedTuple):
         sentence, questions, tables, explanations = CLAIMS[name]
         beside, notes = [*map(self.criterion, explanations)], []
         if name == "abstraction":
+            metrics = sorted({key.metric for key in self.values} - {GAP})
+            gaps = [GAP, *filter(re.compile("deletion_.+_minus_random").fullmatch, metrics)]
+            *others, last = questions
+            questions = [*others, *(of_gap(last, each) for each in gaps)]
+            insertions = [each.replace("deletion", "insertion") for each in gaps]
+            tables = [tables[0], late(*gaps, *insertions), *tables[2:]]
             seen = [each.images for key, each in self.values.items() if key.metric == GAP]
-            notes = [f"Deletion and insertion are of {each:,} images, each with one random order "
-                     "of its cells." for each in seen[:1]]  # fmt: skip
+            notes = [f"Deletion and insertion are of {each:,} images, each with random orders of "
+                     "its own." for each in seen[:1]]  # fmt: skip
         if name == "transfer" and not self.attentive:
             notes = ["No student of this experiment learns attention."]
         told = beside if any(each.comparisons for each in beside) else []
         criteria = [*map(self.criterion, questions)]
         return Claim(name, sentence, criteria, tables, told, notes, self.alpha)
+
+
+def of_gap(asked: Question, metric: str) -> Question:
+    """Return the question on deletion with the fill of a metric."""
+    return asked._replace(words=asked.words.replace(name_of(GAP), name_of(metric)), metric=metric)
 
 
 def one_teacher(values: Values) -> bool:

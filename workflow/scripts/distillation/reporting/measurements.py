@@ -177,7 +177,9 @@ def samples(
     `images` says on how many was measured what has a word in its name; the last word counts.
     """
     curve = table["metric"].str.startswith(("deletion", "insertion"))
-    of_map = ~curve | table["metric"].str.fullmatch("(deletion|insertion)(_minus_random)?")
+    of_map = ~curve | table["metric"].str.fullmatch(
+        "(deletion|insertion)(_background|_mean|_blur)?(_minus_random)?"
+    )
     here = (table["point"] == point) | (curve & (table["point"] == BEFORE))
     chosen = table.loc[~of_map | (here & (table["collapse"] == collapse))]
     half = (chosen["high"] - chosen["low"]) / 2

@@ -130,9 +130,10 @@ class Estimates:
     def measurement_minutes(self, seed: int) -> int:
         """Return the minutes of measuring the attention of all networks of a seed."""
         asked, test = self.choices.attention_metrics, self.sizes.test
-        # Each map's order of the cells and four controls, deleted and inserted.
-        orders = 3 * len(asked.collapses) + 4
-        perturbed = asked.faithfulness_images * 4 * asked.steps * orders
+        # For each fill, orders by the last maps and at random; for the first, three controls.
+        orders = len(asked.fills) * (len(asked.collapses) + asked.random_orders) + 3
+        # Deleted and inserted.
+        perturbed = asked.faithfulness_images * 2 * asked.steps * orders
         passes = 3 * test + 2 * asked.noise_images + perturbed
         models = [model.name for model in self.experiment.measured(seed)]
         # Beside the trained ones, an untrained one of each.

@@ -6,6 +6,9 @@ from pydantic import Field, field_validator
 
 from distillation.settings.base import Seed, Settings
 
+# What stands in for removed cells, see measuring/faithfulness.py.
+Fill = Literal["background", "mean", "blur"]
+
 
 class Evaluation(Settings):
     """How a network is evaluated on the test split."""
@@ -31,29 +34,38 @@ class AttentionMeasures(Settings):
         description="where the object is; auto: what the format has, stored: test_masks of the "
         "data, above_zero: pixels above 0, none: not known",
     )
-    resamples: int = Field(200, ge=100, le=1_000_000, description="of the bootstrap over images")
+    resamples: int = Field(2000, ge=100, le=1_000_000, description="of the bootstrap over images")
     bootstrap_seed: Seed = Field(0, description="of all that the measures draw at random")
     faithfulness_images: int = Field(
         100, ge=2, le=100_000, description="test images for deletion and insertion, at most"
     )
+    fills: list[Fill] = Field(
+        ["background", "blur"],
+        min_length=1,
+        description="of deleted cells: the median colour of the training images' outermost pixels, "
+        "the mean colour, or the image itself, blurred; the first is judged and has the controls",
+    )
+    random_orders: int = Field(
+        2, ge=1, le=100, description="of each image's cells, what the map's order is compared with"
+    )
     steps: int = Field(
-        8, ge=2, le=64, description="in which all cells of an image are deleted or inserted"
+        4, ge=2, le=64, description="in which all cells of an image are deleted or inserted"
     )
     noise_images: int = Field(
         256, ge=1, le=100_000, description="random images for what borders do by themselves"
     )
     norm_images: int = Field(
-        1024, ge=2, le=1_000_000,
+        512, ge=2, le=1_000_000,
         description="training images for the batch norm of the untrained control, at most",
     )  # fmt: skip
     batch_size: int = Field(
         32, ge=2, le=65536, description="images per pass; larger ones leave the caches of a CPU"
     )
 
-    @field_validator("collapses")
+    @field_validator("collapses", "fills")
     @classmethod
-    def each_once(cls, collapses: list[str]) -> list[str]:
-        """Refuse a collapse that is named twice."""
-        if len({*collapses}) < len(collapses):
-            raise ValueError(f"found {', '.join(collapses)}; allowed: each once")
-        return collapses
+    def each_once(cls, names: list[str]) -> list[str]:
+        """Refuse what is named twice."""
+        if len({*names}) < len(names):
+            raise ValueError(f"found {', '.join(names)}; allowed: each once")
+        return names
