@@ -11,11 +11,15 @@ from typing import Any
 import pandas as pd
 
 from distillation.reporting.consistency import flat
+from distillation.reporting.judged_again import NEW, judged_again
 from distillation.reporting.quantities import BEST_MINUS_LAST, commit, listed
 from distillation.reporting.results import held_out_words, label
 from distillation.reporting.tables import table_lines
 from distillation.reporting.trained import check_has, read_json, read_table
+from distillation.settings.plugins import declared
 
+# The metric that studies from before there was one rule were compared by.
+Metric = declared("metrics", "top1_accuracy")
 # The figures of a study, and what they show.
 FIGURES = {
     "figures/curves_test.png": "Test accuracy and cross-entropy, epoch by epoch",
@@ -236,6 +240,19 @@ def overview(studies: list[Study]) -> list[str]:
     return [*table_lines([head, *(labels[model] for model in models)], rows), ""]
 
 
+def again(study: Study) -> list[str]:
+    """Write the verdicts of today on a study from before there was one rule; else nothing."""
+    found = read_table(study.folder / "comparison.csv")
+    if NEW in found or found.empty:
+        return []
+    seeds = read_table(study.folder / "comparison_seeds.csv")
+    least = Metric.model_fields["smallest_difference"].default
+    return [
+        *judged_again(found, seeds, least, study.about["labels"]),
+        "What follows is as it was published: differences from 0, over seeds alone.", "",
+    ]  # fmt: skip
+
+
 def study_lines(study: Study, published: pd.DataFrame, link: str) -> list[str]:
     """Write the section of one study; `link` is its folder as the page names it."""
     lines = [f"## {study.about['title']}", "", *made_from(study)]
@@ -249,7 +266,8 @@ def study_lines(study: Study, published: pd.DataFrame, link: str) -> list[str]:
     comparison = (study.folder / "comparison.md").read_text()
     pairs, _, fidelity = comparison.partition("## Fidelity")
     # Without pairs, a sentence stands for their table.
-    lines += ["### Does a method help?", "", *pairs.partition("\n\n")[2].splitlines()]
+    lines += ["### Does a method help?", "", *again(study)]
+    lines += pairs.partition("\n\n")[2].splitlines()
     lines += ["### Fidelity to the teacher", ""]
     lines += fidelity.partition("\n\n")[2].partition("\n##")[0].splitlines()
     lines += ["", f"[How it was computed]({link}/comparison.md).", "", "### Figures", ""]
