@@ -247,16 +247,16 @@ def test_plugin_that_is_not_there():
 
 def test_a_source_is_known_by_its_content(tmp_path):
     """A file's digest is its sha256; a folder's is of weights and description, not of the card."""
-    for name in ("model.safetensors", "network.json", "README.md"):
+    for name in ("model.safetensors", "config.json", "README.md"):
         (tmp_path / name).write_text(name)
     folder = source_digest(tmp_path)
     (tmp_path / "README.md").write_text("another card")
     assert source_digest(tmp_path) == folder
-    file = source_digest(tmp_path / "network.json")
-    assert file == hashlib.sha256(b"network.json").hexdigest()
-    (tmp_path / "network.json").write_text("another")
+    file = source_digest(tmp_path / "config.json")
+    assert file == hashlib.sha256(b"config.json").hexdigest()
+    (tmp_path / "config.json").write_text("another")
     assert (
-        len({source_digest(tmp_path), folder, source_digest(tmp_path / "network.json"), file}) == 4
+        len({source_digest(tmp_path), folder, source_digest(tmp_path / "config.json"), file}) == 4
     )
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):

@@ -16,7 +16,8 @@ from distillation.record.provenance import PACKAGES
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "workflow/scripts"
 LOCK = (ROOT / "requirements.lock").read_text()
-CLUSTER_LOCK = (ROOT / "requirements-cluster.lock").read_text()
+# Of the dependency groups that are locked beside the rest, by name.
+MORE = {group: (ROOT / f"requirements-{group}.lock").read_text() for group in ("cluster", "onnx")}
 ENVIRONMENTS = sorted((ROOT / "workflow/envs").glob("*.yaml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -143,7 +144,9 @@ def test_lock_has_no_addresses() -> None:
 
 def test_direct_dependencies_are_locked() -> None:
     """The locks have a version of each direct dependency, within its bounds."""
-    versions = locked(CLUSTER_LOCK) | locked()
+    versions = {
+        name: each for lock in (*MORE.values(), LOCK) for name, each in locked(lock).items()
+    }
     groups = [PROJECT["project"]["dependencies"], *PROJECT["dependency-groups"].values()]
     requirements = [Requirement(line) for group in groups for line in group]
     assert requirements
@@ -152,16 +155,16 @@ def test_direct_dependencies_are_locked() -> None:
             assert requirement.specifier.contains(version), requirement
 
 
-def test_cluster_lock_adds_to_the_lock() -> None:
-    """What submits to a scheduler is pinned beside the lock, and moves no version of the lock."""
-    cluster = locked(CLUSTER_LOCK)
-    direct = {
-        canonicalize_name(Requirement(line).name)
-        for line in PROJECT["dependency-groups"]["cluster"]
-    }
-    assert direct <= cluster.keys()
+@pytest.mark.parametrize("group", MORE)
+def test_group_adds_to_the_lock(group: str) -> None:
+    """A group's packages are pinned beside the lock, and move no version of the lock."""
+    lock = MORE[group]
+    pinned = locked(lock)
+    names = [Requirement(line).name for line in PROJECT["dependency-groups"][group]]
+    direct = {canonicalize_name(name) for name in names}
+    assert direct <= pinned.keys()
     assert not direct & locked().keys()
-    for name in cluster.keys() & locked().keys():
-        assert cluster[name] == locked()[name], name
-    assert "--hash=sha256:" in CLUSTER_LOCK
-    assert "://" not in CLUSTER_LOCK
+    for name in pinned.keys() & locked().keys():
+        assert pinned[name] == locked()[name], name
+    assert "--hash=sha256:" in lock
+    assert "://" not in lock

@@ -1,5 +1,6 @@
 """Exported programs and folders: they are what the checkpoint is, or they aren't written."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -7,12 +8,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import yaml
+from safetensors import safe_open
 
 import export_model
 from distillation.data.dataset import Dataset, Split, normalise
+from distillation.export import programs
+from distillation.export.programs import ONNX, TOLERANCE, Pixels, largest_difference, read_program
 from distillation.measuring.accuracy import predict
 from distillation.networks import Network
 from distillation.record.checkpoint import load_checkpoint, read_folder, save_checkpoint
@@ -21,7 +27,18 @@ from shell import ENVIRONMENT, ROOT, code_blocks, run_in_shell, section, shell_c
 
 CPU = torch.device("cpu")
 SCRIPT = ROOT / "workflow/scripts/export_model.py"
-HISTORY = "epoch,test_accuracy\n1,0.5\n2,0.875\n"
+# Files of an evaluation, of data and of a comparison, as they stand beside a checkpoint.
+ENTRY = {"label": "Test accuracy", "unit": "%", "decimals": 2}
+MEASURED = {
+    "images": 400,
+    "held_out": False,
+    "metrics": {"top1_accuracy": {"value": 87.5, **ENTRY}, "error": {"value": 3.25, **ENTRY}},
+    "training_provenance": PROVENANCE,
+}
+COMPARISON = "method,reference,sentence\nat_kd,kd,One\nkd,baseline,Two\nat_kd,baseline,Three\n"
+needs_onnx = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ONNX)), reason="`make onnx` installs what this needs"
+)
 
 
 def with_channels(dataset: Dataset, channels: int) -> Dataset:
@@ -55,6 +72,9 @@ def checkpoint(tmp_path: Path, digits: Dataset) -> Path:
     return path
 
 
+FILES = ("model.safetensors", "config.json", "README.md")
+
+
 def content(folder: Path) -> set[str]:
     """Return the names of all that is in a folder, hidden or not."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
@@ -80,7 +100,30 @@ def test_program_gives_the_logits_of_the_evaluation(
             torch.testing.assert_close(found, expected, rtol=0, atol=limit)
 
 
-def description(digits: Dataset) -> dict[str, object]:
+def write_known(folder: Path, training: dict[str, object]) -> list[str]:
+    """Write what is known of a network beside its checkpoint, and return the flags that give it."""
+    values = np.repeat([100.0, 0.0], [350, 50])
+    np.savez(folder / "predictions.npz", top1_accuracy=values)
+    data = {
+        "format": "image_folder",
+        "images": {"train": {"count": 1000}, "test": {"count": 400}},
+        "held_out": False,
+        "sha256": training.get("data_sha256"),
+        "provenance": {"arguments": {"format": {"image_folder": {"source": "/home/me/birds"}}}},
+    }
+    measured = MEASURED | {"training_provenance": training}
+    (folder / "metrics.json").write_text(json.dumps(measured))
+    (folder / "data.json").write_text(json.dumps(data))
+    (folder / "comparison.csv").write_text(COMPARISON)
+    return [
+        *("--metrics", str(folder / "metrics.json")),
+        *("--predictions", str(folder / "predictions.npz")),
+        *("--data-description", str(folder / "data.json")),
+        *("--comparison", str(folder / "comparison.csv"), "--method", "at_kd"),
+    ]
+
+
+def described(digits: Dataset) -> dict[str, object]:
     """Return what is to be said of the checkpoint, but for the provenance of the export."""
     return {
         "network": NETWORKS["WRN-10-1"],
@@ -97,13 +140,13 @@ def description(digits: Dataset) -> dict[str, object]:
 def test_program_describes_itself(checkpoint: Path, tmp_path: Path, digits: Dataset) -> None:
     """A program holds class names, network, normalisation, size and both provenances."""
     export_model.main(arguments(checkpoint, tmp_path / "program.pt2"))
-    files = {"network.json": ""}
+    files = {"config.json": ""}
     torch.export.load(tmp_path / "program.pt2", extra_files=files)
-    described = json.loads(files["network.json"])
-    provenance = described.pop("export_provenance")
-    assert described == description(digits)
+    found = json.loads(files["config.json"])
+    provenance = found.pop("export_provenance")
+    assert found == described(digits)
     assert provenance["arguments"] == {"image_size": 12, "device": "cpu", "threads": 1}
-    assert provenance["packages"] == {"torch": torch.__version__.partition("+")[0]}
+    assert provenance["packages"]["torch"] == torch.__version__.partition("+")[0]
 
 
 def to_folder(checkpoint: Path, folder: Path, *more: str) -> list[str]:
@@ -113,25 +156,28 @@ def to_folder(checkpoint: Path, folder: Path, *more: str) -> list[str]:
     return [*flags, *more]
 
 
+def to_onnx(checkpoint: Path, program: Path) -> list[str]:
+    """Return the flags of an export to ONNX."""
+    flags = arguments(checkpoint, program)
+    flags[flags.index("--program")] = "--onnx"
+    return flags
+
+
 def test_folder_is_the_checkpoint(checkpoint: Path, tmp_path: Path, digits: Dataset) -> None:
-    """A folder has the weights bit for bit, what describes them, and a card with the accuracy."""
-    (tmp_path / "history.csv").write_text(HISTORY)
+    """A folder has the weights bit for bit, what describes them, and a card whose code runs."""
     folder = tmp_path / "folder"
     for _ in range(2):
-        export_model.main(to_folder(checkpoint, folder, "--history", str(tmp_path / "history.csv")))
-    assert content(folder) == {"model.safetensors", "network.json", "README.md"}
-    described = json.loads((folder / "network.json").read_text())
-    assert described.pop("export_provenance")["plugins"].keys() == {"networks.wrn"}
-    assert described == description(digits)
+        export_model.main(to_folder(checkpoint, folder))
+    assert content(folder) == {*FILES}
+    found = json.loads((folder / "config.json").read_text())
+    assert found.pop("export_provenance")["plugins"].keys() == {"networks.wrn"}
+    assert found == described(digits)
     expected, saved = load_checkpoint(checkpoint, digits, CPU)
     model, read = read_folder(folder)
     assert not model.training
     torch.testing.assert_close(model.state_dict(), expected.state_dict(), rtol=0, atol=0)
     assert {**saved, "state": None}.items() <= {**read, "state": None}.items()
     card = (folder / "README.md").read_text()
-    for text in ("# WRN-10-1", "| Epochs | 5 |", "| 87.50 % |", "12 x 12 pixels, 1 channel(s)"):
-        assert text in card
-    # What the card says of loading it.
     code = code_blocks(card, "python").replace("this folder", str(folder))
     given = "import torch; images, mean, std = torch.ones(2, 1, 12, 12), 0, 1\n"
     done = subprocess.run(
@@ -139,6 +185,105 @@ def test_folder_is_the_checkpoint(checkpoint: Path, tmp_path: Path, digits: Data
         cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "2 10\n"
+
+
+def test_folder_is_read_without_the_project(checkpoint: Path, tmp_path: Path) -> None:
+    """The safetensors library alone reads a folder's weights, under torch's names."""
+    export_model.main(to_folder(checkpoint, tmp_path / "folder"))
+    expected = torch.load(checkpoint, weights_only=True)["state"]
+    with safe_open(tmp_path / "folder" / "model.safetensors", framework="numpy") as file:
+        assert set(file.keys()) == expected.keys()
+        for name, tensor in expected.items():
+            np.testing.assert_array_equal(file.get_tensor(name), tensor.numpy())
+
+
+def metadata_of(card: str) -> tuple[dict, str]:
+    """Return a card's metadata and its text."""
+    _, metadata, text = card.split("---\n", 2)
+    return yaml.safe_load(metadata), text
+
+
+def test_card_says_what_files_say(tmp_path: Path, digits: Dataset) -> None:
+    """The card has task, licence, data, metrics with intervals, teacher, protocol and origin."""
+    provenance = PROVENANCE | {
+        "arguments": {"epochs": 5, "term": {"labels": {"weight": 0.1}, "kd": {"weight": 0.9}}},
+        "data_sha256": "d1" * 32,
+        "commit": "c0" * 20,
+        "dirty": True,
+        "packages": {"torch": "2.9.1"},
+        "python": "3.11.0",
+        "teacher": {"network_title": "WRN-16-2", "seed": 4, "arguments": {"epochs": 8}},
+    }
+    save_checkpoint(tmp_path / "checkpoint.pt", *make_model(), digits, provenance)
+    flags = [*write_known(tmp_path, provenance), "--license", "cc-by-4.0"]
+    export_model.main(to_folder(tmp_path / "checkpoint.pt", tmp_path / "folder", *flags))
+    metadata, text = metadata_of((tmp_path / "folder" / "README.md").read_text())
+    (index,) = metadata.pop("model-index")
+    assert metadata == {
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "knowledge-distillation", "labels", "kd"],
+        "license": "cc-by-4.0",
+        "datasets": ["birds"],
+        "metrics": ["top1_accuracy", "error"],
+    }
+    assert index["name"] == "WRN-10-1"
+    (result,) = index["results"]
+    assert result["dataset"] == {"name": "birds", "type": "birds", "split": "test"}
+    assert [each["value"] for each in result["metrics"]] == [87.5, 3.25]
+    # The normal approximation: 87.5 plus and minus 1.96 times 33.07 / 20, of resampled means.
+    low, high = map(float, result["metrics"][0]["name"].split("95 % interval ")[1].split(" to "))
+    assert abs(low - 84.26) < 0.3
+    assert abs(high - 90.74) < 0.3
+    for line in (
+        f"| Test accuracy | 87.50 % | {low:.2f} to {high:.2f} |",
+        "on 400 test images",
+        "| Test accuracy | 3.25 % | - |",
+        "- One.",
+        "- Three.",
+        "| Network | WRN-16-2 |",
+        "| Epochs | 8 |",
+        "| epochs | 5 |",
+        '| term kd | {"weight": 0.9} |',
+        "12 x 12 pixels, 1 channel(s)",
+        "say nothing about other seeds",
+        "| Images | 1,000 train, 400 test |",
+        f"| Data, sha256 | {'d1' * 32} |",
+        f"| Training: commit | {'c0' * 20}, with uncommitted changes |",
+        "| Training: versions | Python 3.11.0, torch 2.9.1 |",
+    ):
+        assert line in text
+    assert "Two" not in text
+    assert "/home/me" not in text
+    assert "No licence" not in text
+
+
+def test_card_invents_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    """Without other files a card says that metrics and licence aren't known, and lists no data."""
+    export_model.main(to_folder(checkpoint, tmp_path / "folder"))
+    metadata, text = metadata_of((tmp_path / "folder" / "README.md").read_text())
+    assert metadata == {"pipeline_tag": "image-classification", "tags": ["image-classification"]}
+    assert "- No metrics were given" in text
+    assert "- No licence of the weights was stated" in text
+    assert "## Teacher" not in text
+
+
+def test_folder_that_disagrees_is_not_written(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of which one bit differs is an error, and leaves what was there."""
+    export_model.main(to_folder(checkpoint, tmp_path / "folder"))
+    before = (tmp_path / "folder" / "model.safetensors").read_bytes()
+    save = export_model.save_file
+
+    def save_another(state: dict[str, torch.Tensor], *rest: object) -> None:
+        bias = state["classifier.bias"].nextafter(torch.tensor(torch.inf))
+        save(state | {"classifier.bias": bias}, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(export_model, "save_file", save_another)
+    with pytest.raises(ValueError, match="folder: not written, as its weights or logits"):
+        export_model.main(to_folder(checkpoint, tmp_path / "folder"))
+    assert (tmp_path / "folder" / "model.safetensors").read_bytes() == before
+    assert content(tmp_path) == {"checkpoint.pt", "folder", *(f"folder/{name}" for name in FILES)}
 
 
 def test_folder_of_other_files_is_left(checkpoint: Path, tmp_path: Path) -> None:
@@ -163,10 +308,10 @@ def without_stem(weights: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("name", "change", "fragment"),
     [
-        ("network.json", lambda _: b"{", "not readable as JSON"),
-        ("network.json", lambda _: b"[]", "found no map"),
+        ("config.json", lambda _: b"{", "not readable as JSON"),
+        ("config.json", lambda _: b"[]", "found no map"),
         (
-            "network.json",
+            "config.json",
             lambda text: text.replace(b'"channels": 1', b'"channels": 2'),
             "found 1 in mean and 1 in std; allowed: 2",
         ),
@@ -248,16 +393,79 @@ def test_program_that_disagrees_is_not_written(
 def test_program_that_cannot_run_is_noticed(tmp_path: Path, digits: Dataset) -> None:
     """A program that runs on batches of two alone, or is cut off, doesn't pass the check."""
     model, program = make_model()[0], tmp_path / "program.pt2"
-    statistics = {"mean": digits.mean, "std": digits.std, "channels": 1}
-    torch.export.save(export_model.export(model, statistics, 12), program)
-    assert export_model.largest_difference(program, model, statistics, 12) <= export_model.TOLERANCE
+    told = described(digits)
+
+    def difference() -> float:
+        return largest_difference(lambda: read_program(program), model, told)
+
+    torch.export.save(programs.export(model, told), program)
+    assert difference() <= TOLERANCE
     program.write_bytes(program.read_bytes()[:-1000])
     with pytest.raises(ValueError, match="can't be read or run"):
-        export_model.largest_difference(program, model, statistics, 12)
-    pixels = export_model.Pixels(model, digits.mean, digits.std)
+        difference()
+    pixels = Pixels(model, digits.mean, digits.std)
     torch.export.save(torch.export.export(pixels, (digits.test.images[:2],)), program)
     with pytest.raises(ValueError, match="can't be read or run"):
-        export_model.largest_difference(program, model, statistics, 12)
+        difference()
+
+
+@needs_onnx
+@pytest.mark.parametrize(("title", "channels"), [("WRN-16-2", 3), ("resnet8", 1)])
+def test_onnx_gives_the_logits_of_the_evaluation(
+    tmp_path: Path, digits: Dataset, title: str, channels: int
+) -> None:
+    """onnxruntime, given images as they are stored, returns what evaluate.py computes from them."""
+    import onnxruntime  # pyright: ignore[reportMissingImports] one may do without it
+
+    dataset = with_channels(digits, channels)
+    checkpoint, program = tmp_path / "checkpoint.pt", tmp_path / "away" / "program.onnx"
+    save_checkpoint(checkpoint, *make_model(title, channels), dataset, PROVENANCE)
+    export_model.main(to_onnx(checkpoint, program))
+    assert content(program.parent) == {"program.onnx"}
+    written = program.read_bytes()
+    assert str(ROOT).encode() not in written
+    assert str(tmp_path).encode() not in written
+    session = onnxruntime.InferenceSession(program, providers=["CPUExecutionProvider"])
+    told = json.loads(session.get_modelmeta().custom_metadata_map["config.json"])
+    assert told["class_names"] == digits.class_names
+    assert told["export_provenance"]["packages"].keys() >= {*ONNX}
+    model, _ = load_checkpoint(checkpoint, dataset, CPU)
+    expected = predict(model, dataset.test, dataset.mean, dataset.std, 40)
+    limit = 1e-5 * expected.abs().max().item()
+    for size in (1, 40):
+        batches = dataset.test.images.split(size)
+        found = np.concatenate([session.run(None, {"images": each.numpy()})[0] for each in batches])
+        np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=limit)
+
+
+@needs_onnx
+def test_onnx_that_disagrees_is_not_written(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ONNX file of other weights is an error, and leaves nothing."""
+    export = export_model.export
+
+    def export_another(_: Network, told: dict[str, object]) -> torch.export.ExportedProgram:
+        return export(make_model(seed=1)[0], told)
+
+    monkeypatch.setattr(export_model, "export", export_another)
+    with pytest.raises(ValueError, match=r"program\.onnx: not written.* allowed: 1e-05"):
+        export_model.main(to_onnx(checkpoint, tmp_path / "program.onnx"))
+    assert content(tmp_path) == {"checkpoint.pt"}
+
+
+@pytest.mark.parametrize("package", ONNX)
+def test_onnx_without_its_packages(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], package: str,
+) -> None:  # fmt: skip
+    """Where a package is missing, one line says which and how it is installed."""
+    for name in ONNX:
+        monkeypatch.setitem(sys.modules, name, None if name == package else sys)
+    line = mistake(capsys, export_model.main, to_onnx(checkpoint, tmp_path / "program.onnx"))
+    assert f"--onnx: the package {package} can't be imported" in line
+    assert "`make onnx`" in line
+    assert content(tmp_path) == {"checkpoint.pt"}
 
 
 def test_size_of_images_is_free(checkpoint: Path, tmp_path: Path) -> None:
@@ -275,8 +483,25 @@ def test_size_of_images_is_free(checkpoint: Path, tmp_path: Path) -> None:
         ({"--program": "file/program.pt2"}, ["file"]),
         ({"--program": "folder.pt2"}, ["folder.pt2"]),
         ({"--image-size": "0"}, ["--image-size", "'0'", "from 1"]),
-        ({"--program": ""}, ["nothing to write; allowed: --program, --folder, or both"]),
-        ({"--history": "file"}, ["file: not the table of a training"]),
+        ({"--program": ""}, ["nothing to write; allowed: --program, --onnx, --folder, or several"]),
+        ({"--onnx": "program.pt2"}, ["--onnx", "'program.pt2'", "ends in .onnx"]),
+        ({"--metrics": "none.json"}, ["none.json"]),
+        ({"--metrics": "file"}, ["file: not readable as JSON"]),
+        ({"--metrics": "other.json"}, ["other.json: of another network"]),
+        ({"--metrics": "short.json"}, ["short.json: lacks metrics"]),
+        ({"--predictions": "predictions.npz"}, ["--predictions without --metrics"]),
+        (
+            {"--metrics": "metrics.json", "--predictions": "file"},
+            ["file: not an archive of predictions"],
+        ),
+        (
+            {"--metrics": "moved.json", "--predictions": "predictions.npz"},
+            ["top1_accuracy is 87.5 there, but 80"],
+        ),
+        ({"--data-description": "data.json"}, ["data.json: of data with sha256 another"]),
+        ({"--method": "kd"}, ["one of --comparison and --method"]),
+        ({"--comparison": "comparison.csv", "--method": "x"}, ["'x'", "at_kd, baseline, kd"]),
+        ({"--comparison": "file", "--method": "kd"}, ["file: not a comparison"]),
     ],
 )
 def test_mistake(
@@ -286,6 +511,16 @@ def test_mistake(
     """A mistake ends with 1 and one line that names it, and leaves nothing, hidden or not."""
     (tmp_path / "file").write_text("epoch\n1\n")
     (tmp_path / "folder.pt2").mkdir()
+    write_known(tmp_path, PROVENANCE)
+    metrics = {"top1_accuracy": {"value": 80, **ENTRY}}
+    for name, measured in {
+        "other.json": MEASURED | {"training_provenance": {"seed": 4}},
+        "short.json": {"images": 1, "held_out": False},
+        "moved.json": MEASURED | {"metrics": metrics},
+    }.items():
+        (tmp_path / name).write_text(json.dumps(measured))
+    data = json.loads((tmp_path / "data.json").read_text())
+    (tmp_path / "data.json").write_text(json.dumps(data | {"sha256": "another"}))
     monkeypatch.chdir(tmp_path)
     flags = arguments(checkpoint, Path("program.pt2"))
     settings = dict(zip(flags[::2], flags[1::2], strict=True)) | changes
@@ -328,7 +563,10 @@ def test_page_loads_and_exports_a_checkpoint(
     folder = copy_project(tmp_path / "clone")
     checkpoint = folder / "results/digits/at_kd/seed_0/checkpoint.pt"
     save_checkpoint(checkpoint, *make_model(), digits, PROVENANCE)
-    (checkpoint.parent / "history.csv").write_text(HISTORY)
+    write_known(checkpoint.parent, PROVENANCE)
+    (folder / "results/data").mkdir()
+    (checkpoint.parent / "data.json").rename(folder / "results/data/digits.json")
+    (checkpoint.parent / "comparison.csv").rename(folder / "results/digits/comparison.csv")
     for command in commands:
         run_in_shell(folder, command)
     kept = "torch.save({'images': images, 'logits': logits, 'exported': exported}, 'kept.pt')"

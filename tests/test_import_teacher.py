@@ -1,20 +1,26 @@
 """Teachers that the user brings: they become what a training writes, or are refused."""
 
+import contextlib
 import csv
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torchvision import models
 
 import export_model
 import import_teacher
-from distillation.data.dataset import Dataset, read_dataset
+from distillation.data.dataset import Dataset, normalise, read_dataset
 from distillation.record.checkpoint import load_teacher, save_checkpoint
 from distillation.record.digest import source_digest
 from made import NETWORKS, PROVENANCE, make_model, mistake
+from shell import ENVIRONMENT, ROOT, code_blocks, section, shell_commands
 
 CPU = torch.device("cpu")
 FLAGS = ["--network", "wrn", "depth=10", "width=1"]
@@ -102,6 +108,30 @@ def test_teacher_is_what_was_brought(
     assert header[:4] == ["epoch", "learning_rate", "loss", "cross_entropy"]
 
 
+def test_page_brings_a_network_of_torchvision(tmp_path: Path, digits: Dataset) -> None:
+    """The page's lines take torchvision's network out of a training, with the same logits."""
+    page = section((ROOT / "docs/teachers.md").read_text(), "One that you bring")
+    (command,) = shell_commands(page)
+    own = models.resnet50(num_classes=10)
+    with torch.no_grad():
+        # Running statistics that a training would leave, other than those of a new network.
+        own.train()(torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    saved = {f"module.{name}": tensor for name, tensor in own.state_dict().items()}
+    torch.save({"model": saved, "epoch": 90}, tmp_path / "my_training.pt")
+    code = code_blocks(page, "python")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, check=True)
+    data = tmp_path / "results" / "data" / "birds.npz"
+    data.parent.mkdir(parents=True)
+    write_data(data, digits, digits.class_names, 3)
+    with contextlib.chdir(tmp_path):
+        import_teacher.main(shlex.split(command)[2:])
+    dataset = read_dataset(data)
+    model, _ = load_teacher(tmp_path / "teacher.pt", dataset, CPU)
+    images = normalise(dataset.test.images[:8], dataset.mean, dataset.std)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images).logits, own.eval()(images), rtol=1e-5, atol=1e-6)
+
+
 def write_other_data(folder: Path, digits: Dataset, how: str) -> None:
     """Prepare data of other class names, of a class more, or in colour."""
     names = [*digits.class_names, "10"] if how == "number" else digits.class_names
@@ -112,7 +142,7 @@ def write_other_data(folder: Path, digits: Dataset, how: str) -> None:
 def spoil(folder: Path, how: str) -> None:
     """Change the exported description's mean, a tensor's name, or save something else."""
     if how == "mean":
-        file = folder / "exported" / "network.json"
+        file = folder / "exported" / "config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"mean": [1.0]}))
         return
     state = torch.load(folder / "teacher.pt", weights_only=True)

@@ -422,19 +422,6 @@ def test_grey_images_have_a_first_convolution_of_their_own() -> None:
     assert differing == ["conv1.weight"]
 
 
-def test_uneven_pooling_is_torchs() -> None:
-    """Adaptive pooling as products of matrices has torch's outputs and gradients."""
-    from distillation.networks.torchvision import AveragePooling
-
-    for side in (2, 7, 10):
-        maps = [images(2, side).double().requires_grad_() for _ in range(2)]
-        pooled = [AveragePooling(7)(maps[0]), functional.adaptive_avg_pool2d(maps[1], 7)]
-        for each in pooled:
-            each.square().sum().backward()
-        torch.testing.assert_close(pooled[0], pooled[1], rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(maps[0].grad, maps[1].grad, rtol=1e-12, atol=1e-12)
-
-
 # --- Dropout -----------------------------------------------------------------------------------
 
 

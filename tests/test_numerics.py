@@ -6,8 +6,9 @@ from typing import Any, get_args
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from distillation.numerics import Collapse, attention_map, collapse_channels
+from distillation.numerics import Collapse, attention_map, collapse_channels, pooled_to
 
 COLLAPSES = get_args(Collapse)
 
@@ -99,3 +100,15 @@ def test_what_cannot_be_collapsed_is_refused(
     """An unknown collapse, or features without positions, raise an error that names them."""
     with pytest.raises(ValueError, match=message):
         collapse_channels(random(*shape), collapse)
+
+
+@pytest.mark.parametrize("size", [(7, 7), (3, 4), (2, 5), (1, 10), (8, 10)])
+def test_pooling_is_torchs(size: tuple[int, int]) -> None:
+    """Pooling to a size has the outputs and gradients of adaptive average pooling."""
+    for shape in [(8, 10), (2, 7), (7, 7)]:
+        maps = [random(2, 3, *shape).double().requires_grad_() for _ in range(2)]
+        found, expected = pooled_to(maps[0], size), functional.adaptive_avg_pool2d(maps[1], size)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        for pooled in (found, expected):
+            pooled.square().sum().backward()
+        torch.testing.assert_close(maps[0].grad, maps[1].grad, rtol=1e-12, atol=1e-12)

@@ -1,38 +1,56 @@
-r"""Export a network as a program that runs without this project, as a folder, or both.
+r"""Export a network as a program that runs without this project, as a folder, or as both.
 
 Input: a checkpoint of a teacher or a student. Output, at least one of:
 
 - a program (.pt2, of torch.export) that takes images as they are stored, N x H x W x C for any N,
-  grey levels from 0 to 255 as uint8 or float32, normalises them itself, and returns logits (N x K).
-  What was written is read again and must give the checkpoint's logits on random images, in batches
-  of 1, 2 and 7; otherwise nothing is left;
-- a folder: the weights (model.safetensors), what describes them (network.json) and a model card
-  (README.md). import_teacher.py makes a teacher of it.
+  grey levels from 0 to 255 as uint8 or float32, normalises them itself, and returns logits (N x K);
+- the same as an ONNX file, for uint8; `make onnx` installs what this needs;
+- a folder as hubs of models have it: the weights (model.safetensors), what describes them
+  (config.json) and a model card (README.md). import_teacher.py makes a teacher of it.
 
-The program, too, carries network.json: network and title, channels, class names, mean and standard
-deviation, size of the images, provenance of training and export.
+What was written is read again and must give the checkpoint's logits on random images, in batches of
+1, 2 and 7, a folder the same bits; otherwise nothing is left. The programs, too, carry config.json:
+network and title, channels, class names, mean and standard deviation, size of the images,
+provenance of training and export. The card's numbers come from the files that are given beside.
 
 Example:
     python workflow/scripts/export_model.py \
         --checkpoint results/digits/at_kd/seed_0/checkpoint.pt \
+        --metrics results/digits/at_kd/seed_0/metrics.json \
+        --predictions results/digits/at_kd/seed_0/predictions.npz \
+        --data-description results/data/digits.json \
+        --comparison results/digits/comparison.csv --method at_kd \
         --image-size 32 --program at_kd.pt2 --folder at_kd --device cpu
 """
 
 import argparse
-import csv
 import io
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field
 from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from distillation.data.dataset import normalise
 from distillation.device import describe_device, prepare_device
-from distillation.networks import Network
+from distillation.export.card import model_card
+from distillation.export.known import Known, read_data, read_measures, read_sentences
+from distillation.export.programs import (
+    DESCRIPTION,
+    ONNX,
+    TOLERANCE,
+    check_onnx,
+    export,
+    largest_difference,
+    onnx_bytes,
+    read_onnx,
+    read_program,
+)
+from distillation.networks import Network, count_parameters
 from distillation.record.checkpoint import read_checkpoint, read_folder
 from distillation.record.files import EXPORTED, replacing, replacing_folder
 from distillation.record.provenance import describe_step
@@ -40,24 +58,19 @@ from distillation.settings import base
 from distillation.settings.arguments import Parser, add_flags, run
 from distillation.settings.training import Machine
 
-# Packages whose version can change the program.
-PACKAGES = ("torch",)
+# Packages whose version can change what is written.
+PACKAGES = ("safetensors", "torch")
 
-WEIGHTS, DESCRIPTION = EXPORTED
 CARD = "README.md"
-
-# Batches of images that the program must agree on: one, the size of the example that is traced, and
-# neither of them.
-BATCHES = (1, 2, 7)
-
-# Of the largest logit. Another order of the sums in float32 makes 4e-7 at most (WRN-40-2).
-TOLERANCE = 1e-5
 
 
 class Settings(base.Settings):
     """What one chooses of an export."""
 
     image_size: int = Field(ge=1, description="side of the square images, in pixels")
+    license: str | None = Field(
+        None, min_length=1, description="of the weights, an SPDX identifier, for the model card"
+    )
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -65,127 +78,100 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     flag = parser.add_argument
     flag("--checkpoint", type=Path, required=True, help="the network, .pt")
-    flag("--history", type=Path, help="the table of its training, .csv, for the model card")
-    flag("--program", type=program_path, help="output, .pt2")
+    flag("--metrics", type=Path, help="its metrics.json, for the model card")
+    flag("--predictions", type=Path, help="its predictions.npz, for intervals of the metrics")
+    flag("--data-description", type=Path, help="what its data is, .json, for the model card")
+    flag("--comparison", type=Path, help="comparison.csv of its experiment, for the model card")
+    flag("--method", help="the network's method in the comparison")
+    flag("--program", type=partial(named, ".pt2"), help="output, .pt2")
+    flag("--onnx", type=partial(named, ".onnx"), help="output, .onnx")
     flag("--folder", type=Path, help="output: weights, description and model card")
     add_flags(parser, Settings)
     add_flags(parser, Machine)
     arguments = parser.parse_args(argv)
-    if not (arguments.program or arguments.folder):
-        parser.error("nothing to write; allowed: --program, --folder, or both")
+    if not (arguments.program or arguments.onnx or arguments.folder):
+        parser.error("nothing to write; allowed: --program, --onnx, --folder, or several")
+    if arguments.predictions and not arguments.metrics:
+        parser.error("found --predictions without --metrics; allowed: both")
+    if bool(arguments.comparison) != bool(arguments.method):
+        parser.error("found one of --comparison and --method; allowed: both")
     return arguments
 
 
-def program_path(text: str) -> Path:
-    """Return the path of a program; torch.export reads no other suffix than .pt2."""
-    if not text.endswith(".pt2"):
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: a name that ends in .pt2")
+def named(suffix: str, text: str) -> Path:
+    """Return the path of a program, whose format is known by its suffix."""
+    if not text.endswith(suffix):
+        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: a name that ends in {suffix}")
     return Path(text)
 
 
-class Pixels(nn.Module):
-    """A network that normalises its images itself and returns the logits alone."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, network: Network, mean: list[float], std: list[float]) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map grey levels (N, H, W, C), 0 to 255, to logits (N, K)."""
-        # Unlike data.normalise it names no type and no device, to which the program would be tied.
-        return self.network(((images - self.mean) / self.std).permute(0, 3, 1, 2)).logits
-
-
-def export(
-    model: Network, content: dict[str, Any], image_size: int
-) -> torch.export.ExportedProgram:
-    """Trace a network, in evaluation mode, for batches of any size of uint8 images."""
-    device = next(model.parameters()).device
-    shape = (2, image_size, image_size, content["channels"])
-    program = torch.export.export(
-        Pixels(model, content["mean"], content["std"]).to(device),
-        (torch.zeros(shape, dtype=torch.uint8, device=device),),
-        dynamic_shapes={"images": {0: torch.export.Dim("N", min=1)}},
-    )
-    for node in program.graph.nodes:
-        # The lines of code that it came from, with the folder in which they lie.
-        node.meta.pop("stack_trace", None)
-    return program
-
-
-def largest_difference(
-    path: Path, model: Network, content: dict[str, Any], image_size: int
-) -> float:
-    """Return how far the logits of a written program are from the network's, at most.
-
-    It is a fraction of the network's largest logit, over batches of random images as uint8 and as
-    float32; NaN where a logit is.
+def read_known(arguments: argparse.Namespace, training: dict[str, Any]) -> Known:
+    """Read what is known of the network beside its checkpoint.
 
     Raises:
-        ValueError: the program can't be read or run.
+        FileNotFoundError, ValueError: a file isn't there, is damaged, or is of another network.
     """
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(0)
-    side = (image_size, image_size, content["channels"])
-    batches = [
-        torch.randint(256, (count, *side), dtype=torch.uint8, generator=generator).to(device)
-        for count in BATCHES
-    ]
-    with torch.inference_mode():
-        expected = [
-            model(normalise(each, content["mean"], content["std"])).logits for each in batches
-        ]
-        try:
-            program = torch.export.load(path).module()
-            found = [(program(each), program(each.float())) for each in batches]
-        # Damage shows in many ways, each an error of its own.
-        except Exception as error:
-            first_line = str(error).strip().partition("\n")[0]
-            raise ValueError(f"the exported program can't be read or run: {first_line}") from error
-    differences = [
-        (logits - right).abs().max() / right.abs().max()
-        for both, right in zip(found, expected, strict=True)
-        for logits in both
-    ]
-    return torch.stack(differences).max().item()
+    known = Known(licence=arguments.license)
+    if arguments.data_description:
+        known.data = read_data(arguments.data_description, training)
+        known.held_out = known.data["held_out"]
+    if arguments.metrics:
+        content, known.measures = read_measures(arguments.metrics, arguments.predictions, training)
+        known.images, known.held_out = content["images"], content["held_out"]
+    if arguments.comparison:
+        known.sentences = read_sentences(arguments.comparison, arguments.method)
+    return known
 
 
-def write_program(
-    path: Path, model: Network, content: dict[str, Any], description: dict[str, Any]
-) -> float:
-    """Write and check a program; return how far its logits are from the network's, at most.
+def write_program(path: Path, content: bytes, difference: Callable[[Path], float]) -> None:
+    """Write and check a program.
 
     Raises:
-        ValueError: they are too far, and nothing was written.
+        ValueError: its logits are too far from the network's, and nothing was written.
     """
-    size = description["image_size"]
-    # By way of memory: torch's own writer doesn't say why it can't write.
-    buffer = io.BytesIO()
-    torch.export.save(
-        export(model, content, size), buffer,
-        extra_files={DESCRIPTION: json.dumps(description, indent=2)},
-    )  # fmt: skip
     with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
-        difference = largest_difference(temporary, model, content, size)
-        if not difference <= TOLERANCE:
+        temporary.write_bytes(content)
+        found = difference(temporary)
+        if not found <= TOLERANCE:
             raise ValueError(
                 f"{path}: not written, as its logits differ from those of the checkpoint by "
-                f"{difference:.1e} of the largest; allowed: {TOLERANCE:g}"
+                f"{found:.1e} of the largest; allowed: {TOLERANCE:g}"
             )
-    return difference
+    print(
+        f"{path}: logits differ from the checkpoint's by {found:.1e} of the largest at most "
+        f"(allowed: {TOLERANCE:g})",
+        flush=True,
+    )
+
+
+def write_torch(path: Path, model: Network, description: dict[str, Any]) -> None:
+    """Write and check a program of torch.export."""
+    # By way of memory: torch's own writer doesn't say why it can't write.
+    buffer = io.BytesIO()
+    files = {DESCRIPTION: json.dumps(description, indent=2)}
+    torch.export.save(export(model, description), buffer, extra_files=files)
+    write_program(
+        path, buffer.getvalue(),
+        lambda file: largest_difference(lambda: read_program(file), model, description),
+    )  # fmt: skip
+
+
+def write_onnx(path: Path, model: Network, description: dict[str, Any]) -> None:
+    """Write and check an ONNX file; the model is on the CPU, where onnxruntime runs."""
+    write_program(
+        path, onnx_bytes(export(model, description), description),
+        lambda file: largest_difference(
+            lambda: read_onnx(file), model, description, [torch.uint8]
+        ),
+    )  # fmt: skip
 
 
 def write_folder(path: Path, model: Network, description: dict[str, Any], card: str) -> None:
-    """Write weights, description and model card, and read them again.
+    """Write weights, description and model card, and read them again; the model is on the CPU.
 
     Raises:
-        ValueError: `path` is a folder with other files, which it would replace.
+        ValueError: `path` is a folder with other files, which it would replace, or what was read
+            isn't what the checkpoint holds.
     """
     if path.is_dir():
         others = sorted({file.name for file in path.iterdir()} - {*EXPORTED, CARD})
@@ -193,79 +179,40 @@ def write_folder(path: Path, model: Network, description: dict[str, Any], card: 
             raise ValueError(
                 f"{path}: holds {others[0]}; allowed: a new folder, or one of an earlier export"
             )
-    state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights, config = EXPORTED
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with replacing_folder(path) as temporary:
-        save_file(state, temporary / WEIGHTS, {"format": "pt"})
-        (temporary / DESCRIPTION).write_text(f"{json.dumps(description, indent=2)}\n")
+        save_file(state, temporary / weights, {"format": "pt"})
+        (temporary / config).write_text(f"{json.dumps(description, indent=2)}\n")
         (temporary / CARD).write_text(card)
-        found, _ = read_folder(temporary)
-        if not all(torch.equal(state[name], each) for name, each in found.state_dict().items()):
-            raise ValueError(f"{path}: not written, as its weights aren't those of the checkpoint")
-
-
-def model_card(description: dict[str, Any], parameters: int, last: dict[str, str]) -> str:
-    """Return a short model card in Markdown; `last`: the history's last row, where there is one."""
-    training = description["provenance"]
-    made = training.get("arguments")
-    made = made if isinstance(made, dict) else {}
-    names = description["class_names"]
-    rows = {
-        "Images": f"{description['image_size']} x {description['image_size']} pixels, "
-        f"{description['channels']} channel(s)",
-        "Classes": f"{len(names)}: {', '.join(names[:10])}{', ...' * (len(names) > 10)}",
-        "Mean, standard deviation": f"{description['mean']}, {description['std']} "
-        f"(grey levels from 0 to 255)",
-        "Parameters": f"{parameters:,}",
-        "Trained on data of sha256": training.get("data_sha256", "unknown"),
-        "Epochs": made.get("epochs", "unknown"),
-        "Terms of the objective": ", ".join(made.get("term", {})) or "unknown",
-    }
-    if "test_accuracy" in last:
-        rows["Test accuracy after the last epoch"] = f"{100 * float(last['test_accuracy']):.2f} %"
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    return f"""\
-# {description["title"]}
-
-| | |
-|---|---|
-{table}
-
-`{WEIGHTS}` holds the weights, `{DESCRIPTION}` all else, with the provenance of the training. In a
-clone of attention-transfer-pipeline:
-
-```python
-import sys; sys.path.append("workflow/scripts")
-from pathlib import Path
-from distillation.record.checkpoint import read_folder
-model, content = read_folder(Path("this folder"))
-logits = model((images - mean) / std).logits  # images: N x C x H x W, grey levels from 0 to 255
-```
-"""
-
-
-def last_row(path: Path) -> dict[str, str]:
-    """Return the last epoch's row of a history; an empty one where it has none.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it isn't such a table.
-    """
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        for row in rows[-1:]:
-            float(row["test_accuracy"])
-    except (ValueError, TypeError, KeyError, csv.Error) as error:
-        raise ValueError(f"{path}: not the table of a training: {error}") from error
-    return rows[-1] if rows else {}
+        found, content = read_folder(temporary)
+        statistics = content["mean"], content["std"]
+        difference = largest_difference(
+            lambda: lambda images: found(normalise(images, *statistics)).logits,
+            model, description, [torch.uint8],
+        )  # fmt: skip
+        weights_differ = any(
+            not torch.equal(state[name], each) for name, each in found.state_dict().items()
+        )
+        if weights_differ or difference != 0:
+            raise ValueError(
+                f"{path}: not written, as its weights or logits aren't those of the checkpoint"
+            )
+    print(
+        f"{path}: {description['title']}, {count_parameters(model):,} parameters; weights and "
+        f"logits are the checkpoint's, bit for bit",
+        flush=True,
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
     """Read the network, and write and check what is asked for."""
     arguments = parse_args(argv)
+    if arguments.onnx:
+        check_onnx()
     device = prepare_device(arguments.device, arguments.threads)
     model, content = read_checkpoint(arguments.checkpoint)
-    model.to(device)
+    known = read_known(arguments, content["provenance"])
     described = ("network", "title", "channels", "class_names", "mean", "std")
     family = next(iter(content["network"]))
     chosen = {name: getattr(arguments, name) for name in ("image_size", "device", "threads")}
@@ -274,24 +221,18 @@ def main(argv: list[str] | None = None) -> None:
         "provenance": content["provenance"],
         "export_provenance": describe_step(
             argparse.Namespace(**chosen),
-            PACKAGES,
+            (*PACKAGES, *(ONNX if arguments.onnx else ())),
             [("networks", family)],
             **describe_device(device),
         ),
     }
-    last = last_row(arguments.history) if arguments.history else {}
     if arguments.folder:
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        card = model_card(description, parameters, last)
+        card = model_card(description, EXPORTED, count_parameters(model), known)
         write_folder(arguments.folder, model, description, card)
-        print(f"{arguments.folder}: {content['title']}, {parameters:,} parameters", flush=True)
+    if arguments.onnx:
+        write_onnx(arguments.onnx, model, description)
     if arguments.program:
-        difference = write_program(arguments.program, model, content, description)
-        print(
-            f"{arguments.program}: logits differ from the checkpoint's by {difference:.1e} of the "
-            f"largest at most (allowed: {TOLERANCE:g})",
-            flush=True,
-        )
+        write_torch(arguments.program, model.to(device), description)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What several losses and measures compute with.
 
 Letters: N images, C channels, H x W positions. In float16 squares overflow past 256 and the epsilon
-of a normalisation underflows: all that is here is computed in float32 at least.
+of a normalisation underflows: attention maps are computed in float32 at least.
 """
 
 from typing import Literal
@@ -77,3 +77,16 @@ def attention_map(features: Tensor, collapse: Collapse = "mean_square") -> Tenso
     q(x) = v / max(||v||_2, 1e-12), v the flattened collapsed map of one image.
     """
     return functional.normalize(collapse_channels(features, collapse).flatten(1), dim=1)
+
+
+def pooled_to(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Average maps (N, C, H, W) over areas to a size, as torch's adaptive average pooling does.
+
+    As products of matrices, whose backward pass repeats itself on CUDA; that of torch's own
+    doesn't, and is refused where determinism is asked for.
+    """
+    rows, columns = (
+        functional.adaptive_avg_pool1d(torch.eye(own, dtype=maps.dtype, device=maps.device), side)
+        for own, side in zip(maps.shape[2:], size, strict=True)
+    )
+    return torch.einsum("nchw,hi,wj->ncij", maps, rows, columns)

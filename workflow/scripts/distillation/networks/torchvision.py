@@ -20,6 +20,7 @@ from torchvision.models.feature_extraction import NodePathTracer
 from torchvision.ops import StochasticDepth
 
 from distillation.networks import Dropout, Network, Outputs, Shape
+from distillation.numerics import pooled_to
 from distillation.record.checkpoint import load_plain, load_weights, tensors_of
 from distillation.record.digest import source_digest
 from distillation.settings.base import NetworkSettings
@@ -201,10 +202,7 @@ def fit(model: nn.Module, channels: int) -> None:
 
 
 class AveragePooling(nn.Module):
-    """torch's adaptive average pooling to a square, as products of matrices.
-
-    The backward pass of these repeats itself on CUDA, that of torch's own doesn't.
-    """
+    """Adaptive average pooling to a square, a node of its own in the network's graph."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
@@ -212,13 +210,7 @@ class AveragePooling(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C, side, side)."""
-        rows, columns = (
-            functional.adaptive_avg_pool1d(
-                torch.eye(size, dtype=maps.dtype, device=maps.device), self.side
-            )
-            for size in maps.shape[2:]
-        )
-        return torch.einsum("nchw,hi,wj->ncij", maps, rows, columns)
+        return pooled_to(maps, (self.side, self.side))
 
 
 def find(name: str, names: dict[fx.Node, str]) -> fx.Node:

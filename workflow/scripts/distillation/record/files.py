@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # What an exported folder holds beside its card: the weights and what describes them.
-EXPORTED = ("model.safetensors", "network.json")
+EXPORTED = ("model.safetensors", "config.json")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from distillation.networks import Outputs
+from distillation.numerics import pooled_to
 from distillation.settings import plugins
 from distillation.settings.base import TermSettings
 from distillation.stages import Pair
@@ -38,7 +39,7 @@ def build_term(name: str, settings: TermSettings, pair: Pair) -> Term:
 def pooled(maps: Tensor, other: Tensor) -> Tensor:
     """Average maps (N, C, H, W) over areas to at most the positions of others; smaller ones stay.
 
-    Where sides aren't multiples of each other, areas are rounded out (torch's adaptive pooling).
+    Where sides aren't multiples of each other, areas are rounded out, as adaptive pooling does.
     """
     height, width = (
         min(own, other) for own, other in zip(maps.shape[2:], other.shape[2:], strict=True)
@@ -46,7 +47,7 @@ def pooled(maps: Tensor, other: Tensor) -> Tensor:
     if (height, width) == tuple(maps.shape[2:]):
         return maps
     if maps.shape[2] % height == 0 and maps.shape[3] % width == 0:
-        # The same, and its backward pass repeats itself on CUDA.
+        # The same, and faster.
         size = (maps.shape[2] // height, maps.shape[3] // width)
         return functional.avg_pool2d(maps, size)
-    return functional.adaptive_avg_pool2d(maps, (height, width))
+    return pooled_to(maps, (height, width))

@@ -1,0 +1,1 @@
+"""Networks that leave the project: as programs, and with a model card."""
