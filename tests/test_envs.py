@@ -49,7 +49,7 @@ def pins(environment: Path) -> dict[str, str]:
 
 
 def rules() -> dict[str, tuple[Path, Path]]:
-    """Return the script and the conda file of each rule."""
+    """Return the script and the conda file of each rule, and for several students of the same."""
     found = {}
     for file in sorted((ROOT / "workflow/rules").glob("*.smk")):
         text = file.read_text()
@@ -57,7 +57,10 @@ def rules() -> dict[str, tuple[Path, Path]]:
         environments = re.findall(r'conda:\s+"([^"]+)"', text)
         names = re.findall(r'^ *rule (\w+):|^ *f"(\w+)_\{name\}"$', text, flags=re.MULTILINE)
         for pair, script, environment in zip(names, scripts, environments, strict=True):
-            found["".join(pair)] = (ROOT / script, (file.parent / environment).resolve())
+            name = "".join(pair)
+            # A step of a network has its script for all students of a seed as well.
+            name = name if name == "train_students" else name.removesuffix("_students")
+            found[name] = (ROOT / script, (file.parent / environment).resolve())
     return found
 
 
