@@ -112,6 +112,10 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "defaults: {methods: {kd: {targets: table, training: {flip: false}}}}",
         ["methods.kd: ", "targets table with flip", "allowed: online"],
     ),
+    "border of one's own with a table": (
+        "defaults: {methods: {kd: {targets: table, training: {crop_border: zeros}}}}",
+        ["methods.kd: ", "targets table with crop_border", "allowed: online"],
+    ),
     "pair of an unknown method": (
         "defaults: {comparison: {pairs: [[at_kd, soft]]}}",
         ["comparison.pairs: ", "'soft'", "baseline, baseline_long, kd, at"],

@@ -8,11 +8,12 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2.functional import crop, hflip, pad
 
 from distillation.data.arrays import digest_arrays, read_arrays
 from distillation.data.dataset import (
@@ -26,6 +27,8 @@ from distillation.data.dataset import (
     read_dataset,
     view_number,
 )
+
+Mode = Literal["reflect", "constant"]
 
 
 def images_of(count: int, size: int, channels: int, seed: int = 0) -> np.ndarray:
@@ -47,30 +50,46 @@ def arrays_of(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def plain_view(image: np.ndarray, padding: int, row: int, column: int, flip: bool) -> np.ndarray:
-    """Pad by reflection, crop, then mirror one image (H, W, C)."""
+def plain_view(
+    image: np.ndarray, padding: int, mode: Mode, row: int, column: int, flip: bool
+) -> np.ndarray:
+    """Pad, crop, then mirror one image (H, W, C)."""
     size = len(image)
-    padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
+    padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)), mode)
     view = padded[row : row + size, column : column + size]
     return view[:, ::-1] if flip else view
 
 
+@pytest.mark.parametrize(("border", "mode"), [("reflect", "reflect"), ("zeros", "constant")])
 @pytest.mark.parametrize(
     ("size", "channels", "padding"), [(32, 3, 4), (9, 1, 4), (5, 2, 4), (6, 3, 1), (6, 3, 0)]
 )
-def test_augment_equals_pad_crop_and_mirror(size, channels, padding):
+def test_augment_equals_pad_crop_and_mirror(size, channels, padding, border, mode):
     """Every offset, mirrored or not, gives the view of a padded copy, cut and mirrored."""
     offsets = list(itertools.product(range(2 * padding + 1), repeat=2)) * 2
     count = len(offsets)
     flips = [number < count // 2 for number in range(count)]
     images = images_of(count, size, channels)
-    found = augment(torch.from_numpy(images), padding, torch.tensor(offsets), torch.tensor(flips))
+    drawn = torch.tensor(offsets), torch.tensor(flips)
+    found = augment(torch.from_numpy(images), padding, border, *drawn)
     expected = [
-        plain_view(image, padding, row, column, flip)
+        plain_view(image, padding, mode, row, column, flip)
         for image, (row, column), flip in zip(images, offsets, flips, strict=True)
     ]
     assert found.dtype == torch.uint8
     np.testing.assert_array_equal(found.numpy(), np.stack(expected))
+
+
+def test_zero_padded_crops_are_those_of_torchvision():
+    """Zeros give the crop, and its mirror image, that torchvision's transforms give."""
+    [image] = torch.from_numpy(images_of(1, 8, 3))
+    padded = pad(image.permute(2, 0, 1), [4, 4, 4, 4])
+    for row, column, flip in itertools.product(range(9), range(9), (False, True)):
+        expected = crop(padded, row, column, 8, 8)
+        expected = hflip(expected) if flip else expected
+        drawn = torch.tensor([[row, column]]), torch.tensor([flip])
+        [found] = augment(image[None], 4, "zeros", *drawn)
+        assert torch.equal(found, expected.permute(1, 2, 0))
 
 
 def test_normalise_equals_the_formula():

@@ -82,6 +82,11 @@ def test_text_says_what_was_published_and_how_it_was_chosen(finished: Path, tmp_
     assert "; 70.00 (best, 2) |" in beside
     assert "1. A paper\n2. B\n" in beside
     assert text.count("Made up: WRN-16-1 → WRN-10-1") == 4
+    both = [*experiment(finished), *experiment(finished, "again")]
+    render_overview.main(flags(tmp_path, *both))
+    # Two experiments of one title and pair have a row each.
+    assert (tmp_path / "o.md").read_text().count("Made up: WRN-16-1 → WRN-10-1") == 8
+    render_overview.main(flags(tmp_path, *experiment(finished)))
     assert "data:image/png" in (tmp_path / "o.html").read_text()
     assert "## Beside" not in (
         render_overview.main(flags(tmp_path, *experiment(finished), published=PUBLISHED))

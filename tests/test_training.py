@@ -209,7 +209,9 @@ def textbook(
         total = 0.0
         drawn = draw_epoch(images, protocol.padding, protocol.flip, epoch_generator(0, epoch))
         for places, offsets, flips in zip(*(each.split(10) for each in drawn), strict=True):
-            seen = augment(dataset.train.images[places], protocol.padding, offsets, flips)
+            seen = augment(
+                dataset.train.images[places], protocol.padding, protocol.crop_border, offsets, flips
+            )
             batch, labels = normalise(seen, dataset.mean, dataset.std), dataset.train.labels[places]
             logits, stages = model.train()(batch)
             with torch.no_grad():

@@ -1,5 +1,6 @@
 """The config, checked and resolved: what the other rules ask. There are no rules here."""
 
+import atexit
 import re
 import shlex
 import sys
@@ -48,6 +49,20 @@ if workflow.is_main_process:
             logger.warning(line)
     except SettingsError as error:
         sys.exit(f"error in the config: {error}")
+
+
+def tell_plan():
+    """Say what a dry run has planned, when it has."""
+    if workflow.dryrun and workflow._dag:
+        # Steps of seconds, which a scheduler isn't told of, have no minutes; targets are no steps.
+        jobs = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.output]
+        if minutes := [job.resources.get("runtime") or 0 for job in jobs]:
+            devices = {EXPERIMENTS[name].choices.device for name in ASKED}
+            print(estimates.plan_line(minutes, sorted(devices)), file=sys.stderr)
+
+
+if workflow.is_main_process:
+    atexit.register(tell_plan)
 
 
 def experiment(wildcards):

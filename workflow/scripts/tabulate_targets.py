@@ -35,7 +35,7 @@ from distillation.record.checkpoint import load_teacher
 from distillation.record.files import replacing
 from distillation.record.provenance import PACKAGES, describe_step, fingerprint
 from distillation.settings.arguments import Parser, add_flags, run
-from distillation.settings.training import Engine, Machine, Protocol
+from distillation.settings.training import VIEWS, Border, Engine, Machine, Protocol
 from distillation.training.precision import Picked, pick
 
 
@@ -47,14 +47,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flag("--checkpoint", type=Path, required=True, help="the teacher, .pt")
     flag("--targets", type=Path, required=True, help="output, .npz")
     flag("--resume", type=Path, help="folder of the views that are done; removed at the end")
-    add_flags(parser, Protocol, "padding", "flip", "batch_size")
+    add_flags(parser, Protocol, *VIEWS, "batch_size")
     add_flags(parser, Machine)
     add_flags(parser, Engine, "precision")
     return parser.parse_args(argv)
 
 
 def tabulate_view(
-    teacher: Network, dataset: Dataset, padding: int, view: int, batch_size: int, picked: Picked
+    teacher: Network,
+    dataset: Dataset,
+    padding: int,
+    border: Border,
+    view: int,
+    batch_size: int,
+    picked: Picked,
 ) -> Tensor:
     """Return the teacher's logits (N, K) of a view of all images, in float16.
 
@@ -67,7 +73,8 @@ def tabulate_view(
     flipped = torch.tensor([bool(mirrored)], device=images.device)
     logits = []
     for batch in images.split(batch_size):
-        seen = augment(batch, padding, offset.expand(len(batch), 2), flipped.expand(len(batch)))
+        offsets, flips = offset.expand(len(batch), 2), flipped.expand(len(batch))
+        seen = augment(batch, padding, border, offsets, flips)
         inputs = normalise(seen, dataset.mean, dataset.std)
         with torch.inference_mode(), picked.autocast(images.device):
             logits.append(teacher(inputs).logits.half().cpu())
@@ -141,14 +148,14 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     def ask(view: int) -> Tensor:
-        size = arguments.batch_size
-        return tabulate_view(teacher, data, arguments.padding, view, size, picked)
+        padding, border, size = arguments.padding, arguments.crop_border, arguments.batch_size
+        return tabulate_view(teacher, data, padding, border, view, size, picked)
 
     logits = tabulate(views, ask, kept)
     with replacing(arguments.targets) as targets:
         np.savez(
-            targets, allow_pickle=False, logits=logits, padding=arguments.padding,
-            flip=arguments.flip, provenance=json.dumps(step),
+            targets, allow_pickle=False, logits=logits, provenance=json.dumps(step),
+            **{name: getattr(arguments, name) for name in VIEWS},
         )  # fmt: skip
     if arguments.resume:
         shutil.rmtree(arguments.resume, ignore_errors=True)

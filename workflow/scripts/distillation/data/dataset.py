@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from distillation.data.arrays import digest_arrays, read_arrays
+from distillation.settings.training import Border
 
 ARRAYS = (
     "train_images",
@@ -134,12 +135,13 @@ def normalise(images: Tensor, mean: list[float] | Tensor, std: list[float] | Ten
     return ((images.float() - shift) / scale).permute(0, 3, 1, 2)
 
 
-def augment(images: Tensor, padding: int, offsets: Tensor, flips: Tensor) -> Tensor:
-    """Crop images from their reflect-padded selves and mirror some of them.
+def augment(images: Tensor, padding: int, border: Border, offsets: Tensor, flips: Tensor) -> Tensor:
+    """Crop images from their padded selves and mirror some of them.
 
     Args:
         images: (N, H, W, C).
-        padding: pixels of reflection on every side, 0 <= padding < H.
+        padding: pixels on every side, 0 <= padding < H.
+        border: what these are: the image mirrored at its outermost pixels, or zeros.
         offsets: (N, 2) row and column of the crop's corner, 0 to 2 * padding.
         flips: (N,) booleans, True mirrors left and right.
 
@@ -148,13 +150,17 @@ def augment(images: Tensor, padding: int, offsets: Tensor, flips: Tensor) -> Ten
     """
     size = images.shape[1]
     span = torch.arange(size, device=images.device)
-    # Reflection without a padded copy: positions beyond an edge count back from it.
-    rows = (offsets[:, :1] + span - padding).abs()
+    rows = offsets[:, :1] + span - padding
     columns = torch.where(flips[:, None], span.flip(0), span) + offsets[:, 1:] - padding
-    rows = (size - 1) - ((size - 1) - rows).abs()
-    columns = (size - 1) - ((size - 1) - columns.abs()).abs()
+    # Reflection without a padded copy: positions beyond an edge count back from it.
+    row, column = ((size - 1) - ((size - 1) - each.abs()).abs() for each in (rows, columns))
     index = torch.arange(len(images), device=images.device)[:, None, None]
-    return images[index, rows[:, :, None], columns[:, None, :]]
+    seen = images[index, row[:, :, None], column[:, None, :]]
+    if border == "reflect":
+        return seen
+    # Those within the edges are where they were.
+    inside = (row == rows)[:, :, None] & (column == columns)[:, None, :]
+    return seen * inside[..., None]
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
@@ -168,7 +174,7 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
 
 
 def check_padding(padding: int, dataset: Dataset) -> None:
-    """Raise ValueError if images can't be reflected by as many pixels as `padding`."""
+    """Raise ValueError if images can't be shifted by as many pixels as `padding`."""
     if padding >= dataset.image_size:
         raise ValueError(
             f"padding is {padding}; allowed: less than the images' {dataset.image_size}"

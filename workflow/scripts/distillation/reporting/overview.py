@@ -126,9 +126,11 @@ def grid(cells: list[Cell], write: Callable[[Cell], str]) -> list[str]:
     """Write one table: a row for each experiment, a column for each method."""
     rows: dict[str, dict[str, str]] = {}
     for cell in cells:
-        rows.setdefault(cell.pair, {})[cell.label] = write(cell)
+        # Experiments may have one title and one pair.
+        row = rows.setdefault(cell.experiment, {"": cell.pair})
+        row[cell.label] = write(cell)
     labels = [*dict.fromkeys(cell.label for cell in cells)]
-    lines = [[pair, *(row.get(name, "-") for name in labels)] for pair, row in rows.items()]
+    lines = [[row.get(name, "-") for name in ("", *labels)] for row in rows.values()]
     return [*table_lines(["", *labels], lines), ""]
 
 

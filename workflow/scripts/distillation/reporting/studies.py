@@ -33,6 +33,8 @@ PROTOCOL = (
     "epochs", "batch_size", "schedule", "learning_rate", "momentum", "nesterov", "weight_decay",
     "padding", "flip", "gamma_init",
 )  # fmt: skip
+# What records from before there was a choice don't have.
+LATER = ("crop_border",)
 OF_SCHEDULE = {"step": ("milestones", "learning_rate_decay", "reset_momentum")}
 
 # What publish_results.py says of a study.
@@ -158,9 +160,10 @@ def protocol(study: Study) -> list[str]:
     told = [each["arguments"] for each in trainings.values()]
     more = [name for schedule in dict.fromkeys(each.get("schedule") for each in told)
             for name in OF_SCHEDULE.get(schedule, ())]  # fmt: skip
+    more = [*(name for name in LATER if any(name in each for each in told)), *more]
     rows = []
     for (model, training), arguments in zip(trainings.items(), told, strict=True):
-        known = (*PROTOCOL, *OF_SCHEDULE.get(arguments.get("schedule"), ()))
+        known = (*PROTOCOL, *LATER, *OF_SCHEDULE.get(arguments.get("schedule"), ()))
         cells = [str(arguments.get(name, "-")) if name in known else "-"
                  for name in (*PROTOCOL, *more)]  # fmt: skip
         seeds = ", ".join(str(one["seed"]) for one in study.runs[model])

@@ -4,6 +4,7 @@ A scheduler is told these, and no result depends on them: another number here re
 """
 
 import math
+from collections.abc import Collection, Iterable
 
 from distillation.settings.base import FormatSettings
 from distillation.settings.experiment import Experiment
@@ -140,6 +141,19 @@ class Estimates:
         total = 2 * sum(self.cost(model)["multiply_accumulates"] for model in models)
         maps = 2 * len(models) * test * len(asked.collapses) * MEASURE_SECONDS / 60
         return math.ceil(maps) + self.minutes(passes * total, passes / asked.batch_size)
+
+
+def plan_line(minutes: Collection[int], devices: Iterable[str]) -> str:
+    """Return what a dry run says of planned jobs, whose minutes are estimated, and of its devices.
+
+    The estimates are those that a scheduler is told, which are far above what most machines take.
+    """
+    speeds = " and ".join(f"{SPEED[device]:g} operations/s ({device})" for device in devices)
+    hours = math.ceil(sum(minutes) / 60)
+    return (
+        f"planned: {len(minutes)} jobs, at most {hours:,} hours if one follows the other; assumed: "
+        f"{START_MINUTES} minutes for each job to start, then {speeds}"
+    )
 
 
 def preparing_megabytes(data: FormatSettings) -> int:

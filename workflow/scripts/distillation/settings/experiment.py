@@ -15,7 +15,7 @@ from distillation.settings.base import MetricSettings, SettingsError, Sizes, Ter
 from distillation.settings.config import Choices, Config, Map, Method, Teacher, check_known, merged
 from distillation.settings.networks import Network
 from distillation.settings.plugins import Kind, chosen, chosen_one, declared_beside
-from distillation.settings.training import Engine, Machine, Protocol
+from distillation.settings.training import VIEWS, Engine, Machine, Protocol
 from distillation.stages import Pair, Shape
 
 SCRIPTS = Path(__file__).resolve().parents[2]
@@ -135,7 +135,7 @@ class Experiment:
     def check_targets(self, method: str) -> None:
         """Raise SettingsError for a table of logits where terms need stages, or views differ."""
         stages = [name for name, term in self.terms[method].items() if term.needs == "stages"]
-        views = sorted({"padding", "flip"} & self.methods[method].training.keys())
+        views = sorted({*VIEWS} & self.methods[method].training.keys())
         found = [*stages, *(f"{view} of its own" for view in views)]
         if self.methods[method].targets == "table" and found:
             raise SettingsError(
@@ -469,7 +469,7 @@ class Experiment:
     def targets_flags(self, teacher: str, seed: int) -> list[str]:
         """Return the students' augmentation, and how the teacher runs."""
         protocol = self.protocol(self.students[0])
-        named = {key: getattr(protocol, key) for key in ("padding", "flip", "batch_size")}
+        named = {key: getattr(protocol, key) for key in (*VIEWS, "batch_size")}
         state = {"resume": f"resume/{self.name}/{teacher}/seed_{seed}_targets"}
         return flags(named | {"precision": self.choices.precision} | self.machine | state)
 

@@ -6,6 +6,10 @@ from pydantic import Field, field_validator, model_validator
 
 from distillation.settings.base import Seed, Settings
 
+Border = Literal["reflect", "zeros"]
+# What decides which views of an image there are, beside the image.
+VIEWS = ("padding", "crop_border", "flip")
+
 
 class Protocol(Settings):
     """How a network is trained; the defaults are those of the attention-transfer paper's code.
@@ -34,7 +38,11 @@ class Protocol(Settings):
     momentum: float = Field(0.9, ge=0, le=0.999, description="of SGD")
     nesterov: bool = Field(False, description="Nesterov momentum")
     weight_decay: float = Field(5e-4, ge=0, description="L2 factor, on all parameters")
-    padding: int = Field(4, ge=0, description="pixels of random shift; edges are reflected")
+    padding: int = Field(4, ge=0, description="pixels of random shift")
+    crop_border: Border = Field(
+        "reflect",
+        description="beyond the edges of a shifted image: itself, mirrored, or zeros, black pixels",
+    )
     flip: bool = Field(True, description="mirror half of the images")
     gamma_init: Literal["uniform", "ones"] = Field(
         "uniform", description="first values of batch norm's gamma: 0 to 1 drawn evenly, or 1"

@@ -168,7 +168,7 @@ def read_teacher(
         return model, {"teacher": content["provenance"]}
     if targets is None:
         return None, {}
-    logits, provenance = read_targets(targets, dataset, protocol.padding, protocol.flip)
+    logits, provenance = read_targets(targets, dataset, protocol)
     own = provenance.pop("teacher")
     return logits.to(device), {"teacher": own, "teacher_targets": provenance}
 

@@ -86,9 +86,10 @@ class Feed:
         The teacher's outputs have no stages if it is a table, and are empty without one.
         """
         source, padding = self.dataset.train, self.protocol.padding
+        border = self.protocol.crop_border
         places = self.counter * self.protocol.batch_size + self.span[:size]
         shown, offsets, flips = (each[places] for each in self.drawn)
-        seen = augment(source.images[shown], padding, offsets, flips)
+        seen = augment(source.images[shown], padding, border, offsets, flips)
         images, said = normalise(seen, self.mean, self.std), Outputs(torch.empty(0), [])
         if isinstance(self.teacher, Tensor):
             said = Outputs(self.teacher[shown, view_number(padding, offsets, flips)], [])

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from distillation.data.arrays import read_arrays
 from distillation.data.dataset import Dataset, count_views
+from distillation.settings.training import VIEWS, Protocol
 
-ARRAYS = ("logits", "padding", "flip", "provenance")
+ARRAYS = ("logits", *VIEWS, "provenance")
 
 
-def read_targets(
-    path: Path, dataset: Dataset, padding: int, flip: bool
-) -> tuple[Tensor, dict[str, Any]]:
-    """Read what tabulate_targets.py wrote, for training on `dataset` with this augmentation.
+def read_targets(path: Path, dataset: Dataset, protocol: Protocol) -> tuple[Tensor, dict[str, Any]]:
+    """Read what tabulate_targets.py wrote, for training on `dataset` by this protocol.
 
     Returns:
         Logits (N, V, K) in float16 of N training images in V views, and the table's provenance.
@@ -28,21 +27,25 @@ def read_targets(
     """
     arrays = read_arrays(path, ARRAYS)
     try:
-        found = (int(arrays["padding"].item()), bool(arrays["flip"].item()))
+        found = {name: arrays[name].item() for name in VIEWS}
         provenance = json.loads(str(arrays["provenance"]))
         known = {"data_sha256", "teacher"} <= provenance.keys()
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: damaged: {error}") from error
     if not known or arrays["logits"].dtype != np.float16:
         raise ValueError(f"{path}: not a table that tabulate_targets.py wrote")
-    if found != (padding, flip):
-        raise ValueError(
-            f"{path}: of views with padding {found[0]} and flip {found[1]}; expected {padding} and "
-            f"{flip}"
-        )
+    asked = {name: getattr(protocol, name) for name in VIEWS}
+    if found != asked:
+        words = (", ".join(f"{name} {value}" for name, value in each.items())
+                 for each in (found, asked))  # fmt: skip
+        raise ValueError(f"{path}: of views with {next(words)}; expected {next(words)}")
     if provenance["data_sha256"] != dataset.sha256:
         raise ValueError(f"{path}: of other training images")
-    shape = (len(dataset.train.labels), count_views(padding, flip), len(dataset.class_names))
+    shape = (
+        len(dataset.train.labels),
+        count_views(protocol.padding, protocol.flip),
+        len(dataset.class_names),
+    )
     if arrays["logits"].shape != shape:
         raise ValueError(f"{path}: logits are {arrays['logits'].shape}; expected {shape}")
     return torch.from_numpy(arrays["logits"]), provenance
