@@ -133,6 +133,8 @@ def test_metrics_of_a_student(student: dict[str, Any], digits: Dataset, folder: 
     by_class = np.diagonal(student["confusion_matrix"]) / counts
     assert list(student["per_class_accuracy"].values()) == pytest.approx(by_class)
     assert student["parameters"] == sum(each.numel() for each in network(0).parameters())
+    assert student["checkpoint_bytes"] == (folder / "student.pt").stat().st_size
+    assert student["latency_milliseconds"] > 0
     assert student["training_provenance"] == {"seed": 3}
     provenance = student["provenance"]
     assert provenance["plugins"].keys() == {
@@ -170,6 +172,18 @@ def test_a_class_without_images(folder: Path, digits: Dataset, evaluated: Evalua
     np.savez(folder / "few.npz", allow_pickle=False, **data)
     found = evaluated("student", data=folder / "few.npz")["per_class_accuracy"]
     assert [name for name, value in found.items() if value is None] == [digits.class_names[3]]
+
+
+def test_metrics_that_predictions_do_not_have(
+    folder: Path, student: dict[str, Any], evaluated: Evaluate
+) -> None:
+    """A metric that these predictions don't have is left out of both files."""
+    assert student
+    right = dict(np.load(folder / "teacher.npz"))
+    right["logits"] = 10 * np.eye(10, dtype=np.float32)[right["labels"]]
+    np.savez(folder / "right.npz", allow_pickle=False, **right)
+    found = evaluated("student", "right", metric="teacher_agreement_wrong")
+    assert tuple(found["metrics"]) == METRICS
 
 
 @pytest.mark.usefixtures("student")

@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.special
 import scipy.stats
 import sklearn.metrics
 import torch
 from torch import Tensor
 
-from distillation.metrics import measure_metric
-from distillation.metrics.expected_calibration_error import BINS
+from distillation.measuring.calibration import BINS, fit_temperature, scale_temperature
+from distillation.metrics import Measured, measure_metric
 from distillation.settings.base import MetricSettings
 from distillation.settings.plugins import declared, names
 
@@ -20,7 +21,9 @@ from distillation.settings.plugins import declared, names
 def measure(name: str, logits: Tensor, labels: Tensor | None = None, teacher: Any = None) -> float:
     """Return the value of a metric; labels of 0 where they don't matter."""
     labels = torch.zeros(len(logits), dtype=torch.int64) if labels is None else labels
-    return measure_metric(name, settings(name), logits, labels, teacher).entry["value"]
+    found = measure_metric(name, settings(name), logits, labels, teacher)
+    assert isinstance(found, Measured)
+    return found.entry["value"]
 
 
 def settings(name: str, **values: float) -> MetricSettings:
@@ -43,16 +46,19 @@ def test_metrics_say_what_tables_need(name: str) -> None:
     """Each entry has what tables and verdicts need, and the smallest difference that was chosen."""
     logits, teacher = random_logits(50, 10), random_logits(50, 10, 1)
     chosen = settings(name, smallest_difference=0.7)
-    entry, per_image = measure_metric(name, chosen, logits, random_labels(50, 10), teacher)
+    found = measure_metric(name, chosen, logits, random_labels(50, 10), teacher)
+    assert found is not None
+    entry, per_image = found
     value = entry.pop("value")
     assert math.isfinite(value)
     if per_image is not None:
         assert per_image.shape == (50,)
         assert per_image.mean() == pytest.approx(value)
     assert entry["smallest_difference"] == 0.7
+    assert entry.pop("higher_is_better") in (True, False, None)
     assert {key: type(what) for key, what in entry.items()} == {
         "label": str, "unit": str, "decimals": int, "smallest_difference": float,
-        "higher_is_better": bool, "reason": str,
+        "reason": str,
     }  # fmt: skip
 
 
@@ -123,3 +129,99 @@ def test_agreement_equals_a_plain_count() -> None:
     count = sum(one.index(max(one)) == two.index(max(two)) for one, two in pairs)
     assert measure("teacher_agreement", student, teacher=teacher) == pytest.approx(count / 2)
     assert measure("teacher_agreement", student, teacher=student * 2 + 1) == 100
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0, 100.0])
+def test_brier_score_equals_that_of_scikit_learn(scale: float) -> None:
+    """The Brier score is scikit-learn's, not halved: 0 for certainty that is right, 2 if wrong."""
+    logits, labels = random_logits(200, 10, scale=scale), random_labels(200, 10)
+    probabilities = scipy.special.softmax(logits.double().numpy(), axis=1)
+    expected = sklearn.metrics.brier_score_loss(labels, probabilities, labels=np.arange(10))
+    assert measure("brier_score", logits, labels) == pytest.approx(expected)
+    certain = 1e4 * torch.eye(2)
+    assert measure("brier_score", certain, torch.tensor([0, 1])) == 0
+    assert measure("brier_score", certain, torch.tensor([1, 0])) == 2
+
+
+def overconfident(images: int, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return logits and labels of which softmax(logits / temperature) is the probability."""
+    logits = random_logits(images, 5)
+    probabilities = scipy.special.softmax(logits.double().numpy(), axis=1)
+    uniform = np.random.default_rng(1).random((images, 1))
+    labels = (uniform > probabilities.cumsum(axis=1)).sum(axis=1).clip(max=4)
+    return temperature * logits, torch.from_numpy(labels)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_a_planted_temperature_is_found(temperature: float) -> None:
+    """The temperature is that by which probabilities are true, and where the gradient is zero."""
+    logits, labels = overconfident(5000, temperature)
+    found = fit_temperature(logits, labels)
+    assert found == pytest.approx(temperature, rel=0.05)
+
+    def gradient(inverse: float) -> float:
+        """Of the cross-entropy by 1 / temperature: expected logit minus that of the label."""
+        values = logits.double().numpy()
+        expected = (scipy.special.softmax(inverse * values, axis=1) * values).sum(axis=1)
+        return float((expected - values[np.arange(len(values)), labels]).mean())
+
+    assert 1 / scipy.optimize.brentq(gradient, 1e-3, 1e3) == pytest.approx(found, rel=1e-4)  # type: ignore[operator]
+    assert measure("scaled_expected_calibration_error", logits, labels) < 3
+    scaled = scale_temperature(logits, labels)
+    for name in ("cross_entropy", "brier_score", "expected_calibration_error"):
+        assert measure(f"scaled_{name}", logits, labels) == pytest.approx(
+            measure(name, scaled, labels), rel=1e-5
+        )
+
+
+def test_no_image_has_a_say_in_its_own_temperature() -> None:
+    """The temperature of either half is that of the other, and halves are of equal size."""
+    logits, labels = overconfident(401, 4)
+    before = logits.clone()
+    ratios = (logits / scale_temperature(logits, labels)).median(dim=1).values
+    assert torch.equal(logits, before)
+    first = (ratios - ratios[0]).abs() < 1e-6
+    assert {int(first.sum()), int((~first).sum())} == {200, 201}
+    for half in (first, ~first):
+        expected = fit_temperature(logits[~half], labels[~half])
+        assert ratios[half].double().numpy() == pytest.approx(expected, rel=1e-5)
+
+
+def test_scaling_undoes_a_temperature() -> None:
+    """Logits that are multiplied by a number are scaled to the same, and predictions stay."""
+    logits, labels = overconfident(400, 2)
+    scaled = scale_temperature(logits, labels)
+    torch.testing.assert_close(scale_temperature(5 * logits, labels), scaled, rtol=1e-4, atol=0)
+    assert torch.equal(scaled.argmax(dim=1), logits.argmax(dim=1))
+
+
+def test_scaling_needs_two_images() -> None:
+    """One image can't be halved, which is said in a line."""
+    with pytest.raises(ValueError, match="found 1 test images; allowed: from 2"):
+        measure("scaled_brier_score", random_logits(1, 3))
+
+
+def test_agreement_where_the_teacher_is_right_or_wrong() -> None:
+    """Agreement on the images of each kind is a plain count, and both make up that on all."""
+    student, teacher = random_logits(300, 3, 1), random_logits(300, 3, 2)
+    labels = random_labels(300, 3)
+    counts = {True: [0, 0], False: [0, 0]}
+    for one, two, label in zip(student.tolist(), teacher.tolist(), labels.tolist(), strict=True):
+        guesses = one.index(max(one)), two.index(max(two))
+        kind = counts[guesses[1] == label]
+        kind[0] += guesses[0] == guesses[1]
+        kind[1] += 1
+    for which, right in (("right", True), ("wrong", False)):
+        found = measure(f"teacher_agreement_{which}", student, labels, teacher)
+        assert found == pytest.approx(100 * counts[right][0] / counts[right][1])
+    every = measure("teacher_agreement", student, labels, teacher)
+    assert every == pytest.approx((counts[True][0] + counts[False][0]) / 3)
+
+
+def test_a_teacher_without_mistakes() -> None:
+    """Where a teacher is never wrong, agreement on its mistakes isn't a number: there is none."""
+    teacher = random_logits(20, 3)
+    labels = teacher.argmax(dim=1)
+    for name, where in (("wrong", labels), ("right", (labels + 1) % 3)):
+        metric = f"teacher_agreement_{name}"
+        assert measure_metric(metric, settings(metric), teacher, where, teacher) is None

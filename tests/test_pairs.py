@@ -112,5 +112,5 @@ def test_brief_pairs() -> None:
 def test_plan() -> None:
     """A dry run says how many jobs there are, their hours, and what these assume."""
     line = plan_line([30, 50, 0, 45], ["cpu", "cuda"])
-    assert line.startswith("planned: 4 jobs, at most 3 hours if one follows the other; assumed: ")
+    assert line.startswith("planned: 4 jobs, at most 3 hours one after the other by the limits")
     assert line.endswith("then 2.5e+10 operations/s (cpu) and 1e+12 operations/s (cuda)")

@@ -1,28 +1,35 @@
 """publish_results.py, render_results.py: the page of results is what the files beside it say."""
 
 import json
+import os
 import re
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import compare_methods
 import publish_results
 import render_results
 import render_table
+from distillation.metrics import measure_metric
 from distillation.settings.arguments import run
-from made_up import TERMS, write_runs
+from distillation.settings.base import MetricSettings
+from distillation.settings.plugins import declared
+from made_up import CLASSES, IMAGES, TERMS, write_runs
 from shell import ROOT
 
 DOCS = ROOT / "docs"
 # Trained models and seeds of the made-up experiment.
 NETWORKS = [(model, seed) for model in TERMS for seed in ((0,) if model == "teacher" else (0, 1))]
+LAST_STEPS = (*publish_results.LAST_STEPS, *publish_results.OF_CLAIMS)
 # Outputs of scripts that publishing doesn't take under the name of table or comparison.
 NAMES = {"seeds": "comparison_seeds", "fidelity": "fidelity", "summary": "summary",
          "provenance": "provenance"}  # fmt: skip
@@ -47,6 +54,28 @@ def write_time(file: Path) -> None:
     file.write_text("s\tcpu_time\tmax_rss\n5.0\t4.0\t100.0\n")
 
 
+def measure(results: Path) -> None:
+    """Give each network of the made-up experiment logits, and the metrics that they have."""
+    logits: dict[tuple[str, int], torch.Tensor] = {}
+    for place, (model, seed) in enumerate(NETWORKS):
+        folder = results / model / f"seed_{seed}"
+        metrics = json.loads((folder / "metrics.json").read_text())
+        arrays = dict(np.load(folder / "predictions.npz"))
+        labels = torch.from_numpy(arrays["labels"])
+        noise = torch.randn(IMAGES, CLASSES, generator=torch.Generator().manual_seed(place))
+        predicted = torch.from_numpy(np.eye(CLASSES, dtype=np.float32)[arrays["predictions"]])
+        own = logits[model, seed] = 20 + noise.clamp(-1, 1) + 3 * predicted
+        for name, entry in metrics["metrics"].items():
+            settings = cast(MetricSettings, declared("metrics", name)())
+            found = measure_metric(name, settings, own, labels, logits["teacher", 0])
+            assert found is not None
+            entry["value"] = found.entry["value"]
+            if found.per_image is not None:
+                arrays[name] = found.per_image
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        np.savez(folder / "predictions.npz", allow_pickle=False, **arrays, logits=own.numpy())
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with results and logs of an experiment, some of them empty files."""
@@ -58,14 +87,16 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
         compare_methods: ("comparison", "predictions.npz",
                           [*style, "--resamples", "100", "--pair", "kd", "baseline"]),
     }  # fmt: skip
-    for script, (stem, archive, flags) in more.items():
+    runs = {script: write_runs(results, TERMS, archive) for script, (_, archive, _) in more.items()}
+    measure(results)
+    for script, (stem, _, flags) in more.items():
         named = []
         for flag, words in script.OUTPUTS.items():
             file = f"{NAMES.get(flag, stem)}{words.partition(':')[0]}"
             named += [f"--{flag}", str(results / file)]
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(sys.modules, "__main__", script)
-            script.main([*write_runs(results, TERMS, archive), *flags, *named])
+            script.main([*runs[script], *flags, *named])
     for name in (*publish_results.KEPT, publish_results.OF_TEACHER, "attention_metrics.csv",
                  "attention_metrics.json", "attention/seed_0.csv"):  # fmt: skip
         (results / name).parent.mkdir(exist_ok=True)
@@ -77,7 +108,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (tree / "results/data/other.json").write_text(json.dumps(description))
     for name in ("prepare_data/tiny", "train_teacher/tiny/teacher/seed_0",
                  "measure_attention/tiny/seed_0",
-                 *(f"{step}/tiny" for step in publish_results.LAST_STEPS)):  # fmt: skip
+                 *(f"{step}/tiny" for step in LAST_STEPS)):  # fmt: skip
         write_time(logs / f"{name}.tsv")
     for model, seed in NETWORKS:
         for step in (*publish_results.STEPS, *["train_student"] * (model != "teacher")):
@@ -101,7 +132,7 @@ def publish_flags(tree: Path, folder: Path) -> list[str]:
         *("--results", str(tree / "results/tiny"), "--headline", "Test accuracy"),
         *("--data-description", str(tree / "results/data/tiny.json")),
         *("--logs", str(tree / "logs"), "--command", "snakemake all", "--published", "cifar10"),
-        *("--folder", str(folder)),
+        *("--folder", str(folder), "--resamples", "100"),
     ]
 
 
@@ -199,12 +230,86 @@ def test_published_has_every_job(published: Path) -> None:
     assert counts["train_teacher"] == 1
     assert counts["train_student"] == len(NETWORKS) - 1
     assert {counts[step] for step in publish_results.STEPS} == {len(NETWORKS)}
-    assert {counts[step] for step in ("measure_attention", *publish_results.LAST_STEPS)} == {1}
+    assert {counts[step] for step in ("measure_attention", *LAST_STEPS)} == {1}
     assert set(jobs["seconds"] > 0) == {True}
     assert jobs["images_per_second"].notna().tolist() == [
         step.startswith("train_") for step in jobs["step"]
     ]
     assert len(pd.read_csv(published / "history.csv")) == 2 * len(NETWORKS)
+
+
+def again(page: str) -> tuple[list[int], list[list[str]]]:
+    """Return the counts of what a page computed again, and the rows of what came out otherwise."""
+    section = page.partition("### Computed again\n")[2].partition("\n###")[0]
+    said, *lines = section.strip().splitlines()
+    return [int(count) for count in re.findall(r"\b\d+\b", said.partition("float16")[2])], [
+        line.strip("| ").split(" | ") for line in lines[3:]
+    ]
+
+
+def test_numbers_come_out_of_what_is_kept(published: Path) -> None:
+    """All numbers are computed from logits in float16; what that changes is told, not accuracy."""
+    (count, otherwise), rows = again(rendered(published.parent))
+    table, comparison, seeds, fidelity = (
+        len(pd.read_csv(published / f"{name}.csv"))
+        for name in ("table", "comparison", "comparison_seeds", "fidelity")
+    )
+    assert count == 4 * table + 11 * comparison + seeds + 3 * fidelity
+    assert otherwise == len(rows)
+    for what, printed, now in rows:
+        assert not any(name in what for name in ("accuracy", "comparison", "Agreement"))
+        step = 10.0 ** -len(printed.split()[0].partition(".")[2])
+        assert float(now.split()[0]) == pytest.approx(float(printed.split()[0]), abs=1.01 * step)
+
+
+def test_what_is_kept_is_enough(published: Path) -> None:
+    """Accuracy of a seed, and the difference of two methods, follow from two files each."""
+    accuracy = {}
+    for model in ("baseline", "kd"):
+        place = published / model / "seed_1"
+        with np.load(place / "predictions.npz") as arrays:
+            assert arrays["logits"].dtype == np.float16
+            right = arrays["logits"].argmax(axis=1) == arrays["labels"]
+        accuracy[model] = 100 * right.mean()
+        told = json.loads((place / "metrics.json").read_text())
+        assert told["metrics"]["top1_accuracy"]["value"] == pytest.approx(accuracy[model])
+        assert not {"provenance", "training_provenance", "confusion_matrix"} & {*told}
+    seeds = pd.read_csv(published / "comparison_seeds.csv").query("method == 'kd' and seed == 1")
+    difference = accuracy["kd"] - accuracy["baseline"]
+    assert seeds["difference"].tolist() == pytest.approx([difference])
+
+
+def test_a_number_that_is_not_of_the_networks(published: Path, tmp_path: Path) -> None:
+    """A published number that the networks' logits don't give is told with what they give."""
+    folder = shutil.copytree(published.parent, tmp_path / "results")
+    before = again(rendered(folder))[1]
+    file = folder / "tiny/comparison_seeds.csv"
+    seeds = pd.read_csv(file)
+    true = seeds.loc[0, "difference"]
+    seeds.loc[0, "difference"] = 12.34
+    seeds.to_csv(file, index=False)
+    (row,) = [row for row in again(rendered(folder))[1] if row not in before]
+    assert row == ["comparison_seeds, kd baseline difference 0, difference", "12.34", f"{true:.2f}"]
+
+
+def test_studies_without_predictions(kept: Path) -> None:
+    """A study of which no predictions were kept has its page, which says so."""
+    assert "The networks' predictions weren't kept, so these numbers can't" in rendered(kept)
+
+
+def test_mistakes_in_what_is_kept(done: Path, published: Path, tmp_path: Path) -> None:
+    """Logits beyond float16, and a network's file that is gone, are one line that names it."""
+    tree = shutil.copytree(done, tmp_path / "tree")
+    file = tree / "results/tiny/kd/seed_0/predictions.npz"
+    arrays = dict(np.load(file))
+    arrays["logits"][3, 1] = -1e5
+    np.savez(file, allow_pickle=False, **arrays)
+    flags = publish_flags(tree, tmp_path / "folder")
+    refused(lambda: publish_results.main(flags), "apart in one image; allowed: 65504")
+    assert not (tmp_path / "folder").exists()
+    folder = shutil.copytree(published.parent, tmp_path / "results")
+    (folder / "tiny/kd/seed_0/predictions.npz").unlink()
+    refused(lambda: rendered(folder), "kd/seed_0/predictions.npz: no such file")
 
 
 def test_beside_others(published: Path) -> None:
@@ -245,7 +350,7 @@ def test_without_claims(done: Path, published: Path, tmp_path: Path) -> None:
     steps = [
         set(pd.read_csv(file / "timings.csv")["step"]) for file in (folder / "tiny", published)
     ]
-    assert steps[0] == steps[1] - {"measure_attention", "render_claims"}
+    assert steps[0] == steps[1] - {"measure_attention", "render_claims", "render_index"}
     assert "Not measured yet." in rendered(folder)
 
 
@@ -261,23 +366,39 @@ def test_resumed_training(done: Path, tmp_path: Path) -> None:
 def test_students_that_were_trained_together(done: Path, tmp_path: Path) -> None:
     """One job for the students of a seed is one row, with the time of the job."""
     copy = shutil.copytree(done, tmp_path / "copy")
-    shutil.rmtree(copy / "logs/train_student")
-    for seed in (0, 1):
-        write_time(copy / f"logs/train_students/tiny/seed_{seed}.tsv")
+    steps = {"train_student": "train_students"}
+    steps |= {step: f"{step}_students" for step in publish_results.STEPS}
+    for own, together in steps.items():
+        for file in (copy / "logs" / own / "tiny").glob("[!t]*/*"):
+            file.unlink()
+        for seed in (0, 1):
+            write_time(copy / f"logs/{together}/tiny/seed_{seed}.tsv")
+    # One that was measured by itself, at another time than those of its seed.
+    alone = (
+        copy / "results/tiny/at/seed_1/metrics.json",
+        copy / "logs/evaluate/tiny/at/seed_1.tsv",
+    )
+    write_time(alone[1])
+    for file in alone:
+        os.utime(file, (1e9, 1e9))
     publish_results.main(publish_flags(copy, tmp_path / "tiny"))
     jobs = pd.read_csv(tmp_path / "tiny/timings.csv")
-    together = jobs.query("step == 'train_students'")
-    assert together["seed"].tolist() == [0, 1]
-    assert set(together["model"].isna()) == {True}
-    assert "train_student" not in set(jobs["step"])
+    for own, step in steps.items():
+        together = jobs.loc[jobs["step"] == step]
+        assert together["seed"].tolist() == [0, 1]
+        assert set(together["model"].isna()) == {True}
+        models = jobs.loc[jobs["step"] == own, "model"].tolist()
+        teacher = ["teacher"] * (own != "train_student")
+        assert models == teacher + ["at"] * (own == "evaluate")
 
 
 def test_a_teacher_of_another_experiment(done: Path, tmp_path: Path) -> None:
     """A teacher's history and times are found where it was trained, and only if that is said."""
     copy = shutil.copytree(done, tmp_path / "copy")
-    for folder in ("results/{}/teacher", "logs/train_teacher/{}/teacher"):
-        (copy / folder.format("first")).parent.mkdir()
-        shutil.move(copy / folder.format("tiny"), copy / folder.format("first"))
+    # What was measured on it lies with the experiment.
+    for place in ("results/{}/teacher/seed_0/history.csv", "logs/train_teacher/{}/teacher"):
+        (copy / place.format("first")).parent.mkdir(parents=True)
+        shutil.move(copy / place.format("tiny"), copy / place.format("first"))
     flags = publish_flags(copy, tmp_path / "tiny")
     with pytest.raises(FileNotFoundError, match="see --teacher-results"):
         publish_results.main(flags)

@@ -11,7 +11,7 @@ import pytest
 
 import render_table
 from distillation.reporting.consistency import check_one_experiment
-from distillation.reporting.quantities import rows_of
+from distillation.reporting.quantities import format_classes, rows_of
 from distillation.reporting.results import Results, all_labels, colours, held_out_words
 from distillation.reporting.trained import Run
 from made_up import TERMS, a_run, write_runs
@@ -167,12 +167,19 @@ def test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, _ = rendered(tmp_path, monkeypatch)
     assert rows[0] == ["Teacher (n = 1)", "Baseline (n = 2)", "KD (n = 2)", "at (n = 2)"]
     assert [row[0] for row in rows[2:]] == [
-        *("Parameters", "Multiply-accumulates (million)", "Training loss (total)"),
+        *("Parameters", "Multiply-accumulates (million)", "Checkpoint (MB)"),
+        "Training loss (total)",
         *("Training cross-entropy (nats)", "Labels term, weight x Labels", "Labels loss"),
         *("KD term, weight x KD", "KD loss", "AT term, weight x AT", "AT loss"),
         *("Training accuracy (%)", "Test accuracy (%)", "Test cross-entropy (nats)"),
         *("Calibration error (%)", "Agreement with the teacher (%)"),
         *("Best test epoch, not used (%)", "Best minus last (points)", "Training time (s)"),
+        *(
+            "Latency, one image (ms)",
+            rows[0][0],
+            "---",
+            *(f"class {number}" for number in range(4)),
+        ),
     ]
     table = {row[0]: row[1:] for row in rows}
     # 0.02 in the last epoch, times 0.9.
@@ -181,6 +188,23 @@ def test_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     summary = json.loads((tmp_path / "summary").read_text())
     assert summary["kd"]["teacher_agreement"] == 99.25
     assert "teacher_agreement" not in summary["teacher"]
+
+
+def test_accuracy_by_class() -> None:
+    """Each class has its accuracy; of many, the lowest of the first model are listed, and so said.
+
+    A class without an image has none.
+    """
+    runs = [a_run("baseline", seed) for seed in (0, 1)]
+    for run, step in zip(runs, (0.0, 0.02), strict=True):
+        run.metrics["per_class_accuracy"] = {"cat": 0.5 + step, "dog": 0.25, "none": None}
+    results = Results("Digits", runs, {"baseline": "Baseline"})
+    assert format_classes(results)[-2:] == ["| cat | 51.00 ± 1.41 |", "| dog | 25.00 ± 0.00 |"]
+    for run in runs:
+        run.metrics["per_class_accuracy"] = {f"{n}": 1 - n / 100 for n in range(30)}
+    lines = format_classes(results)
+    assert "Of 30 classes the 20 on which Baseline is lowest" in lines[2]
+    assert [line.split(" | ")[0] for line in lines[6:]] == [f"| {n}" for n in range(29, 9, -1)]
 
 
 def test_best_epoch() -> None:

@@ -2,10 +2,10 @@ r"""Measure a trained network, or several that have one teacher, on the test spl
 
 Inputs: checkpoints, prepared data, and for metrics that compare with a teacher the predictions
 that this script wrote for it; without them such metrics are left out. Outputs for each network:
-metrics (.json), each with what tables need to know of it, accuracy by class, confusion matrix and
-counts; and predictions (.npz: logits N x K, labels and predicted classes, in the order of the test
-split, and each metric that has a value for each image, so that models can be compared image by
-image).
+metrics (.json), each with what tables need to know of it, accuracy by class, confusion matrix,
+counts, speed and size; and predictions (.npz: logits N x K, labels and predicted classes, in the
+order of the test split, and each metric that has a value for each image, so that models can be
+compared image by image).
 
 Example:
     python workflow/scripts/evaluate.py --data results/data/digits.npz \
@@ -28,7 +28,7 @@ from torch import Tensor
 from distillation.data.arrays import read_arrays
 from distillation.data.dataset import Dataset, read_dataset
 from distillation.device import describe_device, prepare_device
-from distillation.measuring.accuracy import confusion_matrix, predict
+from distillation.measuring.accuracy import confusion_matrix, latency, predict
 from distillation.metrics import measure_metric
 from distillation.networks import count_multiply_accumulates, count_parameters
 from distillation.record.checkpoint import load_checkpoint
@@ -135,9 +135,10 @@ def evaluate(
     path = arguments.teacher_predictions
     teacher = read_teacher(path, logits, labels) if path else None
     measured = {
-        name: measure_metric(name, settings, logits, labels, teacher)
+        name: found
         for name, settings in arguments.metric.items()
         if teacher is not None or not settings.needs_teacher
+        if (found := measure_metric(name, settings, logits, labels, teacher))
     }
     used = [("networks", family) for family in content["network"]]
     used += [("metrics", name) for name in measured]
@@ -151,8 +152,14 @@ def evaluate(
             model, dataset.image_size, dataset.channels
         ),
         "inference_images_per_second": len(labels) / seconds,
+        "latency_milliseconds": latency(model, split, content["mean"], content["std"]),
+        "checkpoint_bytes": checkpoint.stat().st_size,
         "provenance": describe_step(
-            arguments, PACKAGES, used, data_sha256=dataset.sha256, **describe_device(device)
+            arguments,
+            (*PACKAGES, "scipy"),
+            used,
+            data_sha256=dataset.sha256,
+            **describe_device(device),
         ),
         "training_provenance": content["provenance"],
     }
@@ -165,7 +172,7 @@ def evaluate(
             **{name: values for name, values in per_image.items() if values is not None},
         )  # fmt: skip
     told = [
-        f"{each['label']} {each['value']:.{each['decimals']}f} {each['unit']}"
+        f"{each['label']} {each['value']:.{each['decimals']}f} {each['unit']}".rstrip()
         for each in results["metrics"].values()
     ]
     print(f"{checkpoint}: {', '.join(told)}", flush=True)

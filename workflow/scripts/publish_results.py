@@ -8,9 +8,12 @@ comparisons, attention metrics, provenance and main figures as they are, and
 - timings.csv: of each job the step, model, seed, wall time and CPU time (seconds), peak memory (MB)
   and, of trainings, images per second over all epochs;
 - study.json: the title, what was typed, the data set whose published figures stand beside it, the
-  row of the table that studies are compared by, and what models are called.
+  row of the table that studies are compared by, what models are called, and how methods were
+  compared;
+- <model>/seed_<n>/: of each network its metrics (.json) and the test images' labels and logits
+  (.npz), in float16.
 
-render_results.py makes a page of such folders.
+render_results.py makes a page of such folders, and computes their numbers again.
 
 Example:
     python workflow/scripts/publish_results.py --results results/digits \
@@ -28,9 +31,11 @@ from typing import Any
 
 import pandas as pd
 
+from distillation.measuring.kept import keep
 from distillation.record.files import replacing_folder
-from distillation.reporting.trained import read_json
-from distillation.settings.arguments import Parser, run
+from distillation.reporting.trained import check_has, read_json
+from distillation.settings.arguments import Parser, add_flags, run, taken
+from distillation.settings.reports import Comparison
 
 # What is kept of an experiment's results, as it is. Figures of other collapses, and vector figures,
 # are made again by the same command; they are large.
@@ -43,13 +48,16 @@ KEPT = (
 OF_TEACHER = "figures/curves_teacher.png"
 # What is kept of its attention metrics, which take the longest to make.
 CLAIMS = ("attention_metrics.csv", "attention_metrics.json", "claims.md")
-# Steps: each network has one of the first, or each seed one for its students together; each network
-# has all of the second, each seed the next, each experiment the last.
+# Steps: each network has one of the first and all of the second, where its students train together
+# each seed one for them all; each seed has the next, each experiment the last, some of them only
+# where attention was measured.
 TRAININGS = ("train_teacher", "import_teacher", "train_student")
 TOGETHER = "train_students"
-STEPS = ("evaluate", "extract_attention")
+# With what each makes of a network.
+STEPS = {"evaluate": "metrics.json", "extract_attention": "attention.npz"}
 SEED_STEP = "measure_attention"
-LAST_STEPS = ("compare_methods", "render_table", "render_figures", "render_claims")
+LAST_STEPS = ("compare_methods", "render_table", "render_figures")
+OF_CLAIMS = ("render_claims", "render_index")
 # What the history of a training is called; the second is of a teacher that was brought.
 HISTORIES = ("history.csv", "imported_history.csv")
 
@@ -76,6 +84,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="publish though attention metrics and claims aren't made yet",
     )  # fmt: skip
     flag("--folder", type=Path, required=True, help="output, made anew")
+    # As in the experiment's config.
+    add_flags(parser, Comparison)
     return parser.parse_args(argv)
 
 
@@ -113,26 +123,36 @@ def read_timings(
     rows = [job("prepare_data", data.stem)]
     known: set[Path] = set()
     for one in runs:
+        model, seed = one["model"], one["seed"]
+        place = Path(name, model, f"seed_{seed}")
         step, file = training_job(logs, name, one)
-        # Students that were trained together have one job.
+        # Students that were trained, or measured, together have one job.
         if file not in known:
             rows.append(training_time(step, file, one, images))
         known.add(file)
-        model, seed = one["model"], one["seed"]
-        place = f"{name}/{model}/seed_{seed}"
         targets = ["tabulate_targets"] * (logs / f"tabulate_targets/{place}.tsv").is_file()
-        rows += [job(step, place, model=model, seed=seed) for step in (*targets, *STEPS)]
+        rows += [job(step, str(place), model=model, seed=seed) for step in targets]
+        for step, made in STEPS.items():
+            places = [(step, logs / step / f"{place}.tsv")]
+            if one["role"] == "student":
+                students = f"{step}_students"
+                places.append((students, logs / students / name / f"seed_{seed}.tsv"))
+            chosen, file = job_that_made(results.parent / place / made, places)
+            whose = {"model": model} if chosen == step else {}
+            if file not in known:
+                rows.append({"step": chosen} | whose | {"seed": seed} | read_time(file))
+            known.add(file)
     for seed in sorted({one["seed"] for one in runs}):
         if claims and (results / "attention" / f"seed_{seed}.csv").is_file():
             rows.append(job(SEED_STEP, f"{name}/seed_{seed}", seed=seed))
-    rows += [job(step) for step in LAST_STEPS if claims or step != "render_claims"]
+    rows += [job(step) for step in (*LAST_STEPS, *(OF_CLAIMS if claims else ()))]
     return pd.DataFrame(rows).astype({"seed": "Int64"})
 
 
 def find_runs(
     results: Path, runs: list[dict[str, Any]], teacher_results: Path | None
 ) -> list[dict[str, Any]]:
-    """Return the runs of provenance.json, each with its history and the folder of its model.
+    """Return the runs of provenance.json, each with its history, that file, and its model's folder.
 
     Raises:
         FileNotFoundError: a run isn't in the experiment's folder, nor in that of its teacher.
@@ -147,22 +167,30 @@ def find_runs(
         if not there:
             raise FileNotFoundError(f"{places[0][1]}: no such file; see --teacher-results")
         [(folder, file), *_] = there
-        found.append(one | {"folder": folder, "history": pd.read_csv(file)})
+        found.append(one | {"folder": folder, "file": file, "history": pd.read_csv(file)})
     return found
 
 
 def training_job(logs: Path, experiment: str, one: dict[str, Any]) -> tuple[str, Path]:
-    """Return the step that trained a run of `find_runs`, the last that did, and its times' file.
-
-    Where nothing is there, it is the one that should be.
-    """
-    seed = f"seed_{one['seed']}.tsv"
-    own = Path(one["folder"].parent.name, one["folder"].name, seed)
+    """Return the step that trained a run of `find_runs`, and its times' file."""
+    own = Path(one["folder"].parent.name, one["folder"].name, f"seed_{one['seed']}.tsv")
     places = [(step, logs / step / own) for step in TRAININGS]
     if one["role"] == "student":
-        places.append((TOGETHER, logs / TOGETHER / experiment / seed))
+        places.append((TOGETHER, logs / TOGETHER / experiment / own.name))
+    return job_that_made(one["file"], places)
+
+
+def job_that_made(result: Path, places: list[tuple[str, Path]]) -> tuple[str, Path]:
+    """Return, of steps and their times' files, the one that is there and as old as the result.
+
+    An earlier run may have left others, and a seed's job needn't have this network among its own.
+    Where nothing is there, it is the one that should be.
+    """
     there = [place for place in places if place[1].is_file()]
-    return max(there, key=lambda place: place[1].stat().st_mtime) if there else places[0]
+    if not there:
+        return places[0]
+    made = result.stat().st_mtime if result.is_file() else math.inf
+    return min(there, key=lambda place: abs(place[1].stat().st_mtime - made))
 
 
 def training_time(step: str, file: Path, one: dict[str, Any], images: int) -> dict[str, Any]:
@@ -215,9 +243,11 @@ def main(argv: list[str] | None = None) -> None:
     images = description["images"]["train"]["count"]
     timings = read_timings(arguments.logs, results, data, runs, images, claims)
     told = provenance["table"]["arguments"]
+    check_has(f"{results / 'provenance.json'}: table", told, ("title", "labels", "own_training"))
     study = {
         "title": told["title"], "command": arguments.command, "published": arguments.published,
         "headline": arguments.headline, "labels": told["labels"],
+        "own_training": told["own_training"], "comparison": taken(Comparison, arguments).plain(),
     }  # fmt: skip
     with replacing_folder(arguments.folder) as folder:
         for file in kept:
@@ -227,6 +257,9 @@ def main(argv: list[str] | None = None) -> None:
         shutil.copyfile(data, folder / "data.json")
         timings.to_csv(folder / "timings.csv", index=False)
         join_histories(runs).to_csv(folder / "history.csv", index=False)
+        for one in runs:
+            place = Path(one["model"], f"seed_{one['seed']}")
+            keep(results / place, folder / place)
         (folder / "study.json").write_text(json.dumps(study, indent=2) + "\n")
     print(f"{arguments.folder}: {study['title']}, {len(runs)} networks", flush=True)
 

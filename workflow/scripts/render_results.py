@@ -3,7 +3,8 @@ r"""Make the page of results from the small files that are kept beside it.
 Inputs: a folder with introduction.md, published.csv (figures of others: data, source, quantity,
 model, value), one folder per study as publish_results.py makes them, and, where there is something
 to say about a study that no number says, <study>.md. Output: a Markdown file. It is made of these
-files alone, so that it comes out the same wherever it is made.
+files alone, so that it comes out the same wherever it is made. Where a study has its networks'
+logits, its numbers are computed from them again, and the page tells which come out otherwise.
 
 Example:
     python workflow/scripts/render_results.py --folder docs/results --markdown docs/results.md
@@ -13,7 +14,9 @@ import argparse
 import os
 from pathlib import Path
 
+from distillation.measuring.kept import is_kept, measure_kept
 from distillation.record.files import replacing
+from distillation.reporting.again import Measured, again_lines
 from distillation.reporting.studies import PUBLISHED, Study, overview, study_lines
 from distillation.reporting.trained import check_has, read_table
 from distillation.settings.arguments import Parser, run
@@ -25,6 +28,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, required=True, help="of the studies")
     parser.add_argument("--markdown", type=Path, required=True, help="output, .md")
     return parser.parse_args(argv)
+
+
+def measure_study(study: Study) -> Measured:
+    """Return what is measured again of each run of a study; nothing where nothing was kept."""
+    runs = [one for group in study.runs.values() for one in group]
+    if not any(is_kept(study.folder, one) for one in runs):
+        return {}
+    return {
+        f"{one['model']}, seed {one['seed']}": measure_kept(study.folder, one, runs) for one in runs
+    }
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -41,7 +54,8 @@ def main(argv: list[str] | None = None) -> None:
     link = Path(os.path.relpath(folder, arguments.markdown.parent)).as_posix()
     lines = [(folder / "introduction.md").read_text().strip(), "", *overview(studies)]
     for study in studies:
-        lines += study_lines(study, published, f"{link}/{study.folder.name}")
+        again = again_lines(study, measure_study(study))
+        lines += study_lines(study, published, f"{link}/{study.folder.name}", again)
     with replacing(arguments.markdown) as file:
         file.write_text("\n".join(lines).rstrip("\n") + "\n")
     print(f"{arguments.markdown}: {len(studies)} studies", flush=True)

@@ -43,7 +43,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_args(argv)
     results = read_results(arguments)
     text = format_table(results)
-    named = argparse.Namespace(title=results.title, labels=results.labels)
+    named = argparse.Namespace(
+        title=results.title, labels=results.labels, own_training=results.own_training
+    )
     provenance = {
         "table": describe_step(named, PACKAGES),
         "runs": [

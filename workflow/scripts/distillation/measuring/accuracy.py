@@ -3,11 +3,17 @@
 Letters: N images, K classes. Logits are (N, K) in float32, labels (N,) in int64.
 """
 
+import time
+from statistics import median
+
 import torch
 from torch import Tensor
 
 from distillation.data.dataset import Split, normalise
 from distillation.networks import Network
+
+# Passes whose median is the latency, and those before them, in which libraries choose and allocate.
+PASSES, WARM_UP = 20, 2
 
 
 @torch.inference_mode()
@@ -21,6 +27,23 @@ def predict(
     model.eval()
     batches = split.images.split(batch_size)
     return torch.cat([model(normalise(images, mean, std)).logits.float() for images in batches])
+
+
+@torch.inference_mode()
+def latency(model: Network, split: Split, mean: list[float], std: list[float]) -> float:
+    """Return the milliseconds of the first image by itself, the median over passes.
+
+    The image lies on the device; its logits are there when a pass ends. The model is put into
+    evaluation mode.
+    """
+    model.eval()
+    seconds = []
+    for _ in range(WARM_UP + PASSES):
+        started = time.perf_counter()
+        # Reading the logits waits for the device.
+        model(normalise(split.images[:1], mean, std)).logits.cpu()
+        seconds.append(time.perf_counter() - started)
+    return 1000 * median(seconds[WARM_UP:])
 
 
 def in_top_k(logits: Tensor, labels: Tensor, k: int) -> Tensor:

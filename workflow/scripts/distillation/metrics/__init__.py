@@ -1,9 +1,10 @@
 """Metrics of the table: one file each, and what evaluation asks of any of them.
 
 A metric's file has `Settings`, its declaration, and `measure(logits, labels, teacher_logits)`,
-which returns in the metric's unit a value for each image, (N,), whose mean is the metric, or a
-scalar where images have none. Letters: N images, K classes; logits are (N, K) in float32, labels
-(N,) in int64, the teacher's logits (N, K) or None, all on the CPU.
+which returns in the metric's unit a value for each image, (N,), whose mean is the metric, a scalar
+where images have none, or None where these predictions have no such metric. Letters: N images, K
+classes; logits are (N, K) in float32, labels (N,) in int64, the teacher's logits (N, K) or None,
+all on the CPU.
 """
 
 from typing import Any, NamedTuple, cast
@@ -28,9 +29,12 @@ def measure_metric(
     logits: Tensor,
     labels: Tensor,
     teacher_logits: Tensor | None,
-) -> Measured:
-    """Return a metric of some logits, with all that tables and verdicts need to know of it."""
-    values = cast(Tensor, plugins.load("metrics", name).measure(logits, labels, teacher_logits))
+) -> Measured | None:
+    """Return a metric of some logits, with what tables and verdicts need to know of it, or None."""
+    measure = plugins.load("metrics", name).measure
+    values = cast(Tensor | None, measure(logits, labels, teacher_logits))
+    if values is None:
+        return None
     kind = type(settings)
     entry = {
         "value": values.mean().item(),

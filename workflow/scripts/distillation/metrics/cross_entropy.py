@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
+from distillation.measuring.calibration import cross_entropies
 from distillation.settings.base import MetricSettings
 
 
@@ -26,4 +26,4 @@ class Settings(MetricSettings):
 
 def measure(logits: Tensor, labels: Tensor, teacher_logits: Tensor | None) -> Tensor:  # noqa: ARG001
     """Return the cross-entropy of each image, (N,)."""
-    return functional.cross_entropy(logits.double(), labels, reduction="none")
+    return cross_entropies(logits, labels)

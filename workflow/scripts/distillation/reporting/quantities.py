@@ -20,6 +20,8 @@ from distillation.settings.base import TermSettings
 
 Reader = Callable[[Run], float | None]
 BEST_MINUS_LAST = "Best minus last"
+# Classes that are read one by one in a table.
+MOST_CLASSES = 20
 
 
 class Row(NamedTuple):
@@ -43,6 +45,7 @@ def rows_of(results: Results) -> list[Row]:
         Row("Parameters", "", 0, lambda run: run.metrics["parameters"], True),
         Row("Multiply-accumulates", "million", 1,
             lambda run: run.metrics["multiply_accumulates"] * 1e-6, True),
+        Row("Checkpoint", "MB", 1, lambda run: run.metrics["checkpoint_bytes"] * 1e-6, True),
         Row("Training loss (total)", "", 4, last("loss")),
         Row("Training cross-entropy", "nats", 4, last("cross_entropy")),
     ]  # fmt: skip
@@ -55,6 +58,7 @@ def rows_of(results: Results) -> list[Row]:
         *map(metric_row, metrics_of(results).values()),
         *best_rows(results),
         Row("Training time", "s", 0, of_history(lambda history: history["seconds"].sum())),
+        Row("Latency, one image", "ms", 2, lambda run: run.metrics["latency_milliseconds"]),
     ]
 
 
@@ -154,14 +158,44 @@ def format_table(results: Results) -> str:
         f"Mean ± standard deviation over n seeds. Last epoch, never the best. Epochs: {epochs}. "
         f"{split} images: {runs[0].metrics['images']:,}. "
         f"Trained on: {listed(each['hardware'] for each in trained)}. "
+        f"Latency on: {listed(run.evaluation['hardware'] for run in runs)}. "
         f"Precision {listed(each['engine']['precision'] for each in trained)}. "
         f"torch {listed(each['packages']['torch'] for each in trained)}. "
         f"Data sha256 {runs[0].training['data_sha256'][:12]}. "
         f"Commit {listed(commit(run.training) for run in runs)}."
     )
-    return "\n".join(
-        [f"# {results.title}", "", *format_rows(results, rows_of(results)), "", note, ""]
-    )
+    table = format_rows(results, rows_of(results))
+    lines = [f"# {results.title}", "", *table, "", note, "", *format_classes(results), ""]
+    return "\n".join(lines)
+
+
+def format_classes(results: Results) -> list[str]:
+    """Write the accuracy of each class, or of many classes those that the first model knows least.
+
+    A class without an image isn't listed.
+    """
+    first = next(iter(results.groups.values()))
+    rows = [class_row(name) for name, accuracy in first[0].metrics["per_class_accuracy"].items()
+            if accuracy is not None]  # fmt: skip
+    lines = ["## Accuracy by class", "", "Percent of the class's images.", ""]
+    if len(rows) > MOST_CLASSES:
+        label = results.labels[first[0].model]
+        lines[2] += (
+            f" Of {len(rows)} classes the {MOST_CLASSES} on which {label} is lowest; metrics.json "
+            f"of each network has all."
+        )
+        rows = sorted(rows, key=lambda row: summarise(row, first)[0])[:MOST_CLASSES]
+    return [*lines, *format_rows(results, rows)]
+
+
+def class_row(name: str) -> Row:
+    """Return the row of a class: its accuracy."""
+
+    def read(run: Run) -> float | None:
+        fraction = run.metrics["per_class_accuracy"][name]
+        return None if fraction is None else 100 * fraction
+
+    return Row(name, "", 2, read)
 
 
 def listed(values: Iterable[str]) -> str:

@@ -256,8 +256,15 @@ def again(study: Study) -> list[str]:
     ]  # fmt: skip
 
 
-def study_lines(study: Study, published: pd.DataFrame, link: str) -> list[str]:
-    """Write the section of one study; `link` is its folder as the page names it."""
+def study_lines(study: Study, published: pd.DataFrame, link: str, computed: list[str]) -> list[str]:
+    """Write the section of one study.
+
+    Args:
+        study: which.
+        published: figures of others.
+        link: its folder as the page names it.
+        computed: what is said of its numbers, computed again.
+    """
     lines = [f"## {study.about['title']}", "", *made_from(study)]
     remarks = study.folder.with_suffix(".md")
     if remarks.is_file():
@@ -283,4 +290,5 @@ def study_lines(study: Study, published: pd.DataFrame, link: str) -> list[str]:
     if (study.folder / "claims.md").is_file():
         claims = study.between("claims.md", "| claim", "Measured on")
         claims.append(f"[What was measured for each]({link}/claims.md).")
-    return [*lines, *claims, "", "### What it took", "", *cost(study)]
+    lines += [*claims, "", "### Computed again", "", *computed]
+    return [*lines, "### What it took", "", *cost(study)]

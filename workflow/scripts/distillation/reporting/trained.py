@@ -12,7 +12,8 @@ import pandas as pd
 # What tables and figures rely on.
 METRICS = (
     "images", "metrics", "per_class_accuracy", "confusion_matrix", "parameters",
-    "multiply_accumulates", "held_out", "provenance", "training_provenance",
+    "multiply_accumulates", "latency_milliseconds", "checkpoint_bytes", "held_out", "provenance",
+    "training_provenance",
 )  # fmt: skip
 PROVENANCE = (
     "arguments", "seed", "code_digest", "plugins", "data_sha256", "packages", "hardware", "commit",

@@ -146,13 +146,14 @@ class Estimates:
 def plan_line(minutes: Collection[int], devices: Iterable[str]) -> str:
     """Return what a dry run says of planned jobs, whose minutes are estimated, and of its devices.
 
-    The estimates are those that a scheduler is told, which are far above what most machines take.
+    The estimates are the limits that a scheduler is told.
     """
     speeds = " and ".join(f"{SPEED[device]:g} operations/s ({device})" for device in devices)
     hours = math.ceil(sum(minutes) / 60)
     return (
-        f"planned: {len(minutes)} jobs, at most {hours:,} hours if one follows the other; assumed: "
-        f"{START_MINUTES} minutes for each job to start, then {speeds}"
+        f"planned: {len(minutes)} jobs, at most {hours:,} hours one after the other by the limits that "
+        f"a scheduler is told ({START_MINUTES} minutes to start, then {speeds}); most machines take "
+        "far less"
     )
 
 

@@ -1,0 +1,111 @@
+"""What is kept of networks beside the code, and their metrics computed from it again.
+
+Of each network that is metrics.json without what other files of a study tell, and the labels and
+logits of the test images. Logits are less the largest of their image, which changes no probability,
+and in float16: so those that decide are the closest to 0, where float16 is finest.
+Letters: N images, K classes.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from distillation.data.arrays import read_arrays
+from distillation.metrics import measure_metric
+from distillation.reporting.predictions import confusion
+from distillation.reporting.results import TEACHER
+from distillation.reporting.trained import read_json
+from distillation.settings import plugins
+from distillation.settings.base import MetricSettings, checked
+
+FILES = ("metrics.json", "predictions.npz")
+# In provenance.json, or computed from the predictions.
+LEFT_OUT = ("provenance", "training_provenance", "confusion_matrix")
+
+
+def keep(network: Path, folder: Path) -> None:
+    """Write to a folder what is kept of a network.
+
+    Raises:
+        ValueError: float16 doesn't reach as far as its logits.
+    """
+    metrics, predictions = (network / name for name in FILES)
+    content = read_json(metrics)
+    arrays = read_arrays(predictions, ("logits", "labels"))
+    logits, labels = arrays["logits"], arrays["labels"]
+    with np.errstate(over="ignore"):
+        rounded = (logits - logits.max(axis=1, keepdims=True)).astype(np.float16)
+    if not np.isfinite(rounded).all():
+        raise ValueError(
+            f"{predictions}: found logits {np.ptp(logits, axis=1).max():g} apart in one image; "
+            f"allowed: {np.finfo(np.float16).max:g}, as they are kept in float16"
+        )
+    folder.mkdir(parents=True)
+    kept = {name: value for name, value in content.items() if name not in LEFT_OUT}
+    (folder / metrics.name).write_text(json.dumps(kept, indent=2) + "\n")
+    np.savez_compressed(
+        folder / predictions.name, allow_pickle=False, logits=rounded,
+        labels=labels.astype(np.min_scalar_type(labels.max())),
+    )  # fmt: skip
+
+
+def is_kept(folder: Path, run: dict[str, Any]) -> bool:
+    """Tell whether there is anything of a run of provenance.json in a study's folder."""
+    return place_of(folder, run).is_dir()
+
+
+def place_of(folder: Path, run: dict[str, Any]) -> Path:
+    """Return where a study's folder has what is kept of a run."""
+    return folder / run["model"] / f"seed_{run['seed']}"
+
+
+def measure_kept(
+    folder: Path, run: dict[str, Any], runs: list[dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return metrics.json of a run, measured again, and each metric's values (N,) if it has some.
+
+    A metric that there is no more isn't among them.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or damaged.
+    """
+    place, (metrics, predictions) = place_of(folder, run), FILES
+    content = read_json(place / metrics)
+    logits, labels = read_predictions(place / predictions)
+    teacher = teacher_of(run, runs)
+    taught = read_predictions(place_of(folder, teacher) / predictions)[0] if teacher else None
+    entries, per_image = {}, {}
+    for name in (each for each in content["metrics"] if each in plugins.names("metrics")):
+        kind = cast(type[MetricSettings], plugins.declared("metrics", name))
+        settings = checked(kind, run["evaluation"]["arguments"]["metric"][name], name)
+        if found := measure_metric(name, settings, logits, labels, taught):
+            entries[name] = content["metrics"][name] | {"value": found.entry["value"]}
+            if found.per_image is not None:
+                per_image[name] = found.per_image
+    counts = confusion(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
+    return content | {"metrics": entries, "confusion_matrix": counts}, per_image
+
+
+def read_predictions(file: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits (N, K) in float32 and labels (N,)."""
+    arrays = read_arrays(file, ("logits", "labels"))
+    logits, labels = (torch.from_numpy(arrays[name]) for name in ("logits", "labels"))
+    return logits.float(), labels.long()
+
+
+def teacher_of(run: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the teacher that a run of provenance.json was compared with, if it has one.
+
+    One that learnt from none was compared with the experiment's, of its seed where there are more.
+    """
+    if run["role"] == "teacher":
+        return None
+    teachers = [one for one in runs if one["role"] == "teacher"]
+    if taught := run["training"].get("teacher"):
+        return next(one for one in teachers if one["training"] == taught)
+    others = [one for one in teachers if one["model"] == TEACHER]
+    same = [one for one in others if one["seed"] == run["seed"]]
+    return next(iter(others if len(others) == 1 else same), None)
