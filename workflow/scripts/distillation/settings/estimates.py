@@ -151,9 +151,9 @@ def plan_line(minutes: Collection[int], devices: Iterable[str]) -> str:
     speeds = " and ".join(f"{SPEED[device]:g} operations/s ({device})" for device in devices)
     hours = math.ceil(sum(minutes) / 60)
     return (
-        f"planned: {len(minutes)} jobs, at most {hours:,} hours one after the other by the limits that "
-        f"a scheduler is told ({START_MINUTES} minutes to start, then {speeds}); most machines take "
-        "far less"
+        f"planned: {len(minutes)} jobs, at most {hours:,} hours one after the other by the limits "
+        f"that a scheduler is told, which most machines don't need: {START_MINUTES} minutes to start, "
+        f"then {speeds}"
     )
 
 
