@@ -76,10 +76,10 @@ MODELS = [("teacher", 0), *((method, seed) for method in METHODS for seed in SEE
 # The method kd of the tiny experiment learns from a table.
 TABLE = Job("tabulate_targets", "tiny", "teacher", 0)
 ALL_TINY = whole("tiny", MODELS) | {TABLE}
-# Those of the pictures are trained together.
-TOGETHER = Job("train_students", "pictures", seed=0)
-ALL_PICTURES = whole("pictures", [("teacher", 0), ("at", 0), ("hint", 0)]) | {TOGETHER}
-ALL_PICTURES -= {Job("train_student", "pictures", method, 0) for method in ("at", "hint")}
+# Those of the pictures are trained, evaluated and drawn together.
+STEPS = ("train", "evaluate", "extract_attention")
+TOGETHER = {Job(f"{step}_students", "pictures", seed=0) for step in STEPS}
+ALL_PICTURES = whole("pictures", [("teacher", 0)]) | TOGETHER
 # The teacher of the tiny experiment is trained there, and measured here as well.
 ALL_SWEEP = whole("sweep", [("twin_teacher", 0), ("at", 1), ("twin", 1)]) | (
     (of_model("sweep", "teacher", 0) | measure_of("sweep", 0))
@@ -117,10 +117,10 @@ def planned(snakemake: Snakemake, folder: Path, *arguments: str) -> set[Job]:
             wildcards = dict(pair.split("=") for pair in line[1].split(", "))
             keys = [key for key in ("model", "method", "teacher") if key in wildcards]
             model = wildcards[keys[0]] if keys else ""
-            # Students that are trained together have a rule for each experiment.
-            own = rule.removeprefix("train_students_") if "students_" in rule else ""
+            # Students that are trained together have rules for each experiment.
+            step, together, own = rule.partition("_students_")
             experiment = own or wildcards.get("experiment") or wildcards["data"]
             seed = int(wildcards.get("seed", 0))
-            found.add(Job("train_students" if own else rule, experiment, model, seed))
+            found.add(Job(f"{step}_students" if together else rule, experiment, model, seed))
     assert bool(found) != ("Nothing to be done" in done.stdout)
     return found

@@ -75,8 +75,9 @@ def test_held_out_digits_are_in_no_other_split() -> None:
     train, test = (sources_of(after[f"{split}_images"]) for split in SPLITS)
     assert sorted(train + test) == sorted(sources_of(before["train_images"]))
     sizes = checked(Settings, PLAIN | held | {"train_placements": 3, "test_placements": 2}).sizes()
-    assert abs(sizes.train - 3 * len(train)) <= 3
-    assert abs(sizes.test - 2 * len(test)) <= 2
+    # Estimates count before digits are split by whole numbers, twice here.
+    assert abs(sizes.train - 3 * len(train)) <= 6
+    assert abs(sizes.test - 2 * len(test)) <= 4
 
 
 def test_clutter_comes_from_the_same_split() -> None:

@@ -101,7 +101,7 @@ TABLE = [
     *("--summary", "summary.json", "--provenance", "provenance.json"),
 ]
 STYLE = ["--dpi", "50", "--style", str(SCRIPTS / "figures.mplstyle")]
-FIGURES = [*STYLE, "--figures", "figures"]
+FIGURES = [*STYLE, "--figures", "figures", "--digests", "figures.json"]
 COMPARE = [
     *(*STYLE, "--resamples", "200", "--comparison", "comparison.csv", "--seeds", "seeds.csv"),
     *("--fidelity", "fidelity.csv", "--markdown", "comparison.md", "--page", "comparison.html"),

@@ -50,8 +50,8 @@ class Edit(NamedTuple):
 
 
 def of(*rules: str) -> set[Job]:
-    """Return the jobs of some rules in all experiments."""
-    return {job for job in ALL if job.rule in rules}
+    """Return the jobs of some rules in all experiments, those of students together too."""
+    return {job for job in ALL if job.rule.removesuffix("_students") in rules}
 
 
 def prepare(data: str) -> set[Job]:
@@ -158,7 +158,7 @@ def link_pictures(tree: Path) -> None:
 # The pictures' students are trained together, so an edit of one's term trains both.
 AT_STUDENTS = (
     follow("tiny", "at_kd", "fading_at")
-    | follow("pictures", "at", "hint") | {TOGETHER}
+    | TOGETHER | measure_of("pictures", 0) | report_of("pictures")
     | follow("sweep", "at")
 )  # fmt: skip
 KD_STUDENTS = follow("tiny", "kd", "at_kd") | follow("sweep", "twin")

@@ -13,16 +13,19 @@ Example:
     python workflow/scripts/render_figures.py --title "Cluttered digits" \
         --run teacher 0 t/metrics.json t/history.csv t/attention.npz \
         --run kd 0 kd/metrics.json kd/history.csv kd/attention.npz --label kd KD \
-        --style workflow/scripts/figures.mplstyle --figures figures --dpi 150
+        --style workflow/scripts/figures.mplstyle --figures figures \
+        --digests figures.json --dpi 150
 """
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from distillation.record.files import replacing_folder
+from distillation.record.files import replacing, replacing_folder
+from distillation.record.folder_digest import file_digest
 from distillation.reporting.curves import all_curves
 from distillation.reporting.drawing import save, use_style
 from distillation.reporting.mosaics import Maps, attention_figure, collapses, read_maps
@@ -40,6 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flag = parser.add_argument
     flag("--style", type=Path, required=True, help="matplotlib style sheet")
     flag("--figures", type=Path, required=True, help="output folder, replaced as a whole")
+    flag("--digests", type=Path, required=True, help="output, .json: sha256 of each figure's PNG")
     return parser.parse_args(argv)
 
 
@@ -60,9 +64,12 @@ def main(argv: list[str] | None = None) -> None:
     use_style(arguments.style)
     results = read_results(arguments)
     maps = read_maps(results, [values[4] for values in arguments.runs])
-    with replacing_folder(arguments.figures) as folder:
+    with replacing_folder(arguments.figures) as folder, replacing(arguments.digests) as digests:
         for name, figure in draw_all(results, maps):
             save(figure, folder / f"{name}.png", folder / f"{name}.svg", arguments.dpi)
+        # By it, and not by the folder's time, Snakemake knows what shows the figures to be stale.
+        found = {file.name: file_digest(file) for file in sorted(folder.glob("*.png"))}
+        digests.write_text(json.dumps(found, indent=2) + "\n")
     print(f"{arguments.figures}: {len(list(arguments.figures.glob('*.png')))} figures", flush=True)
 
 

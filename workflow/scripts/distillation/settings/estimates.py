@@ -152,8 +152,8 @@ def plan_line(minutes: Collection[int], devices: Iterable[str]) -> str:
     hours = math.ceil(sum(minutes) / 60)
     return (
         f"planned: {len(minutes)} jobs, at most {hours:,} hours one after the other by the limits "
-        f"that a scheduler is told, which most machines don't need: {START_MINUTES} minutes to start, "
-        f"then {speeds}"
+        f"that a scheduler is told, far more than most machines need: {START_MINUTES} minutes to "
+        f"start, then {speeds}"
     )
 
 
