@@ -434,7 +434,8 @@ def test_onnx_gives_the_logits_of_the_evaluation(
     limit = 1e-5 * expected.abs().max().item()
     for size in (1, 40):
         batches = dataset.test.images.split(size)
-        found = np.concatenate([session.run(None, {"images": each.numpy()})[0] for each in batches])
+        parts = [session.run(None, {"images": each.numpy()})[0] for each in batches]
+        found = np.concatenate([np.asarray(part) for part in parts])
         np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=limit)
 
 

@@ -22,19 +22,8 @@ def test_all_figures(tmp_path: Path) -> None:
     """Every figure is there as PNG and SVG, of networks of four and three stages."""
     flags = write_runs(tmp_path / "runs", ["teacher", "kd"], "attention.npz")
     folder = tmp_path / "figures"
-    render_figures.main(
-        [
-            *flags,
-            "--style",
-            str(STYLE),
-            "--dpi",
-            "50",
-            "--figures",
-            str(folder),
-            "--digests",
-            str(folder) + ".json",
-        ]
-    )
+    outputs = ["--figures", str(folder), "--digests", str(tmp_path / "figures.json")]
+    render_figures.main([*flags, "--style", str(STYLE), "--dpi", "50", *outputs])
     names = ["curves_teacher", "curves_students", "curves_test", "metrics", "confusion"]
     names += ["attention_mean_square", "attention_mean_square_overlay"]
     assert {file.name for file in folder.iterdir()} == {

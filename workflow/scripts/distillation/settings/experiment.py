@@ -26,10 +26,10 @@ DEAREST = "dearest"
 DERIVED = ("metrics.json", "predictions.npz", "attention.npz")
 TRAINED = ("checkpoint.pt", "history.csv", "tensorboard")
 REPORTS = (
-    "table.csv", "table.md", "table.html", "summary.json", "provenance.json", "figures", "figures.json",
-    "comparison.csv", "comparison_seeds.csv", "fidelity.csv", "comparison.md", "comparison.html",
-    "comparison.png", "comparison.svg", "attention_metrics.csv", "attention_metrics.json",
-    "claims.md", "claims.html", "claims", "index.html",
+    "table.csv", "table.md", "table.html", "summary.json", "provenance.json", "figures",
+    "figures.json", "comparison.csv", "comparison_seeds.csv", "fidelity.csv", "comparison.md",
+    "comparison.html", "comparison.png", "comparison.svg", "attention_metrics.csv",
+    "attention_metrics.json", "claims.md", "claims.html", "claims", "index.html",
 )  # fmt: skip
 # Names that are targets or folders already.
 RESERVED = (
