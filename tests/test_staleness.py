@@ -343,7 +343,7 @@ EDITS = {
     ),
     "command of a rule": Edit(
         of("render_table", "render_index"),
-        change=replace("workflow/rules/report.smk", '" --csv {output', '"  --csv {output'),
+        change=replace("workflow/rules/report.smk", '" --summary {output', '"  --summary {output'),
     ),
 }
 

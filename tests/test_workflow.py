@@ -36,7 +36,8 @@ pytestmark = pytest.mark.workflow
 
 OUTPUTS = (ROOT / "docs/outputs.md").read_text()
 REPORTS = [
-    *("table.csv", "table.md", "table.html", "summary.json", "provenance.json", "figures"),
+    *("table.csv", "table.md", "table.html", "summary.json", "provenance.json", "figures.json"),
+    "figures",
     *("comparison.csv", "comparison_seeds.csv", "fidelity.csv", "comparison.md"),
     *("comparison.html", "comparison.png", "comparison.svg"),
     *(
