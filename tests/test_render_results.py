@@ -161,8 +161,9 @@ def test_overview(kept: Path) -> None:
         return line.removeprefix(start).strip(" |").split(" | ")
 
     top, *sections = re.split(r"^## ", rendered(kept), flags=re.M)
-    accuracy = "| Test (validation) accuracy (%)"
-    names = cells(top, accuracy)
+    # What the row was called at first, and is since.
+    rows = ("| Test (validation) accuracy (%)", "| Test accuracy (%)")
+    names = cells(top, f"{rows[0]} / {rows[1].strip('| ')}")
     assert names == ["Teacher", "Baseline", "KD", "AT", "AT+KD"]
     titles = [section.splitlines()[0] for section in sections]
     anchors = dict(re.findall(r"^\| \[(.+)\]\(#(.+?)\) \|", top, flags=re.M))
@@ -173,11 +174,16 @@ def test_overview(kept: Path) -> None:
         heads = cells(section, "| | network |")
         # The head of the study's table, which says n; other tables begin alike.
         table = section[section.index("| | Teacher (n = ") :]
-        for column, cell in zip(cells(table, "| | "), cells(table, accuracy), strict=True):
+        accuracy = next(row for row in rows if row in table)
+        best = "| Best minus last (points)"
+        gains = cells(table, best) if best in table else []
+        for place, column in enumerate(cells(table, "| | ")):
+            gain = gains[place].partition(" ±")[0] if gains else ""
+            cell, more = cells(table, accuracy)[place], f", best epoch + {gain}" if gain else ""
             name, count = column.removesuffix(")").split(" (")
             # The first column is the name, which `cells` leaves out.
             protocol = dict(zip(["network", *heads], cells(section, f"| {name} |"), strict=True))
-            own[name] = f"{cell} ({count}, epochs = {protocol['epochs']})"
+            own[name] = f"{cell} ({count}, epochs = {protocol['epochs']}{more})"
         found = dict(zip(names, cells(top, f"| [{title}](#{anchors[title]})"), strict=True))
         assert found == {name: own.get(name, "-") for name in names}
 

@@ -20,6 +20,7 @@ from shell import ENVIRONMENT, ROOT
 pytestmark = pytest.mark.workflow
 
 SCRIPTS = ROOT / "workflow/scripts"
+STYLE = f"{SCRIPTS}/figures.mplstyle"
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGKILL]
 PROTOCOL = [
     *("--network", "wrn", "depth=10", "width=1", "--batch-size", "32", "--schedule", "one_cycle"),
@@ -221,7 +222,7 @@ def arguments_of(script: str, finished: Path) -> list[str]:
         f"--run {name} 0 {files}/metrics.json {files}/history.csv {files}/attention.npz"
         for name, files in (("teacher", finished / "results/tiny/teacher/seed_0"), ("at_kd", model))
     ]
-    style = f"--title x --figures disk/figures --dpi 50 --style {SCRIPTS}/figures.mplstyle"
+    style = f"--title x --figures disk/figures --digests disk/d.json --dpi 50 --style {STYLE}"
     return " ".join([style, *runs]).split()
 
 
