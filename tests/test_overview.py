@@ -1,5 +1,6 @@
 """One table across experiments: what it takes over, what it adds, what it refuses."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -92,6 +93,14 @@ def test_text_says_what_was_published_and_how_it_was_chosen(finished: Path, tmp_
         render_overview.main(flags(tmp_path, *experiment(finished), published=PUBLISHED))
         or (tmp_path / "o.md").read_text()
     )
+
+
+def test_best_epoch_is_of_the_accuracy_alone(finished: Path, tmp_path: Path) -> None:
+    """Of another metric no epoch but the last is known, and none is made up."""
+    render_overview.main(flags(tmp_path, *experiment(finished, metric="cross_entropy")))
+    table = pd.read_csv(tmp_path / "o.csv")
+    assert not math.isnan(table["mean"].to_numpy().sum())
+    assert [*map(math.isnan, table["best"])] == [True] * 3
 
 
 def test_unlike_metrics_and_missing_tables_are_refused(

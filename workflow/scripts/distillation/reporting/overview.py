@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -14,6 +14,8 @@ from distillation.reporting.quantities import BEST_MINUS_LAST
 from distillation.reporting.results import PALETTE, label
 from distillation.reporting.tables import table_lines
 from distillation.reporting.trained import check_has, read_json, read_table
+from distillation.settings.base import MetricSettings
+from distillation.settings.plugins import declared
 
 # What is read of the files of an experiment, and of figures that others published.
 COMPARED = ("method", "reference", "contrast", "difference", "low", "high", "verdict",
@@ -23,6 +25,7 @@ PUBLISHED = (*PAIR, "value", "epoch", "source")
 NOTHING = {"value": math.nan, "epoch": "", "source": ""}
 ENDS = ("mean", "std", "n")
 NUMBERS = ("difference", "low", "high", "smallest_difference")
+ACCURACY = cast(type[MetricSettings], declared("metrics", "top1_accuracy")).label
 # What is shown of a difference; any other verdict of comparison.csv is that nothing is.
 SHOWN = ("above", "below", "equivalent")
 # Of the figure, in inches: its width, a row, and what stands around the rows.
@@ -92,6 +95,8 @@ def read_cells(
     taught = (titles[model] for model, each in runs.items() if each["role"] == "teacher")
     teacher = next(taught, "")
     theirs = {tuple(row[key] for key in PAIR): row for row in published.to_dict("records")}
+    # Histories know the accuracy of each epoch, and no other metric.
+    gain = BEST_MINUS_LAST if metric == ACCURACY else ""
     cells = []
     for model, one in runs.items():
         if one["role"] == "teacher":
@@ -104,7 +109,7 @@ def read_cells(
             experiment=name, title=about["title"], teacher=teacher, student=titles[model],
             method=model, label=label(model, about["labels"]), seeds=int(seeds),
             epochs=one["training"]["arguments"]["epochs"], mean=mean, deviation=deviation,
-            best=mean + table[f"{model}_mean"].get(BEST_MINUS_LAST, math.nan),
+            best=mean + table[f"{model}_mean"].get(gain, math.nan),
             verdict=found.get("verdict", ""), **numbers,
             published=value["value"], published_epoch=value["epoch"], source=value["source"],
         )  # fmt: skip
@@ -225,5 +230,5 @@ def draw_forest(cells: list[Cell], metric: str, unit: str) -> Figure:
     axes.grid(axis="y", visible=False)
     step = "points" if unit == "%" else unit
     axes.set_xlabel(f"difference to the baseline in {metric[0].lower() + metric[1:]}, {step}")
-    axes.set_title("Mean and 95 % interval over seeds and images; grey: of no interest")
+    axes.set_title("Mean and interval over seeds and images; grey: of no interest")
     return figure
