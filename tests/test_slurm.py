@@ -178,11 +178,19 @@ def log_of(folder: Path, case: str) -> str:
     return log.read_text() if log.exists() else ""
 
 
-def trainings_in(folder: str) -> list[int]:
-    """Return the processes that train networks whose results go below a folder."""
+def trainings_in(tree: Path, folder: str) -> list[int]:
+    """Return the processes of one tree whose networks go below a folder of results."""
     pattern = f"^python workflow/scripts/train_(teacher|student).py .*results/{folder}/"
     found = subprocess.run(["pgrep", "-f", pattern], check=False, capture_output=True, text=True)
-    return [int(number) for number in found.stdout.split()]
+    return [number for number in map(int, found.stdout.split()) if working_folder(number) == tree]
+
+
+def working_folder(process: int) -> Path | None:
+    """Return where a process works, or None where it has ended."""
+    try:
+        return Path(f"/proc/{process}/cwd").readlink()
+    except OSError:
+        return None
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +243,7 @@ def strike(folder: Path, run: subprocess.Popen[str]) -> None:
     wait_for(lambda: f"epoch   3/{EPOCHS}" in log_of(folder, "timeout"), run)
     (job,) = jobs_of(folder, f"long_baseline_{SEEDS['timeout']}")
     # It stands still, so that it lasts until its time ends, which an administrator has cut.
-    (training,) = trainings_in(f"long/baseline/seed_{SEEDS['timeout']}")
+    (training,) = trainings_in(folder, f"long/baseline/seed_{SEEDS['timeout']}")
     os.kill(training, signal.SIGSTOP)
     run_in_shell(folder, f"scontrol update JobId={job.number} TimeLimit=1")
     wait_for(lambda: f"epoch   3/{EPOCHS}" in log_of(folder, "cancelled"), run)
@@ -247,9 +255,9 @@ def interrupted(folder: Path) -> subprocess.Popen[str]:
     """Start the tiny experiment, interrupt it when a network trains, and start it again."""
     arguments = [folder, "all", "--configfile", TINY, ONE_SEED]
     first = snakemake_in(*arguments)
-    wait_for(lambda: trainings_in("tiny"), first)
+    wait_for(lambda: trainings_in(folder, "tiny"), first)
     # It stands still, because it would end by itself before Snakemake has cancelled it.
-    os.kill(trainings_in("tiny")[0], signal.SIGSTOP)
+    os.kill(trainings_in(folder, "tiny")[0], signal.SIGSTOP)
     first.send_signal(signal.SIGINT)
     assert first.wait() != 0
     # Before they have ended, they would write beside those of the next run.
