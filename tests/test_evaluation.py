@@ -164,6 +164,28 @@ def test_metrics_that_need_a_teacher(folder: Path) -> None:
     assert tuple(metrics["metrics"]) == METRICS[:2]
 
 
+def test_metrics_of_training_images(
+    folder: Path, digits: Dataset, student: dict[str, Any], evaluated: Evaluate
+) -> None:
+    """Training images are answered too where a metric is of these, as many as are asked for."""
+    assert student
+    flags = {"metric": "training_agreement", "training-images": 30}
+    with pytest.raises(ValueError, match=r"teacher\.npz: has no predictions of training images"):
+        evaluated("student", "teacher", **flags)
+    evaluated("teacher", **flags)
+    found = evaluated("student", "teacher", **flags)["metrics"]["training_agreement"]["value"]
+    with np.load(folder / "student.npz") as own, np.load(folder / "teacher.npz") as theirs:
+        assert "training_agreement" not in own
+        agree = own["train_logits"].argmax(1) == theirs["train_logits"].argmax(1)
+        logits = own["train_logits"]
+    assert found == pytest.approx(100 * agree.mean())
+    chosen = np.linspace(0, len(digits.train.labels) - 1, 30).astype(int)
+    with torch.no_grad():
+        images = normalise(digits.train.images[chosen], digits.mean, digits.std)
+        expected = network(0).eval()(images).logits
+    torch.testing.assert_close(torch.from_numpy(logits), expected)
+
+
 def test_a_class_without_images(folder: Path, digits: Dataset, evaluated: Evaluate) -> None:
     """A class without a test image has no accuracy."""
     data = dict(np.load(folder / "data.npz"))

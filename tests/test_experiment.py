@@ -81,7 +81,7 @@ def test_student_flags(load: Load) -> None:
     flags = experiment.student_flags("fading_at", 1)
     text = " ".join(flags)
     assert text.startswith("--network wrn depth=10 padding_mode=zeros width=1 ")
-    assert "--term at collapse=sum_absolute mode=paper " in text
+    assert "--term at collapse=sum_absolute images=same mode=paper " in text
     assert "schedule=linear" in text
     assert "--term labels " in text
     teacher = "results/tiny/teacher/seed_0/checkpoint.pt"

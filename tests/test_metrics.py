@@ -12,6 +12,7 @@ import sklearn.metrics
 import torch
 from torch import Tensor
 
+from distillation.measuring.answers import Answers
 from distillation.measuring.calibration import BINS, fit_temperature, scale_temperature
 from distillation.metrics import Measured, measure_metric
 from distillation.settings.base import MetricSettings
@@ -21,9 +22,18 @@ from distillation.settings.plugins import declared, names
 def measure(name: str, logits: Tensor, labels: Tensor | None = None, teacher: Any = None) -> float:
     """Return the value of a metric; labels of 0 where they don't matter."""
     labels = torch.zeros(len(logits), dtype=torch.int64) if labels is None else labels
-    found = measure_metric(name, settings(name), logits, labels, teacher)
+    found = measured(name, settings(name), logits, labels, teacher)
     assert isinstance(found, Measured)
     return found.entry["value"]
+
+
+def measured(
+    name: str, chosen: MetricSettings, logits: Tensor, labels: Tensor, teacher: Any
+) -> Measured | None:
+    """Return a metric of these answers, whichever split it is of."""
+    split = type(chosen).split
+    taught = {} if teacher is None else {split: teacher}
+    return measure_metric(name, chosen, {split: Answers(logits, labels)}, taught)
 
 
 def settings(name: str, **values: float) -> MetricSettings:
@@ -46,7 +56,7 @@ def test_metrics_say_what_tables_need(name: str) -> None:
     """Each entry has what tables and verdicts need, and the smallest difference that was chosen."""
     logits, teacher = random_logits(50, 10), random_logits(50, 10, 1)
     chosen = settings(name, smallest_difference=0.7)
-    found = measure_metric(name, chosen, logits, random_labels(50, 10), teacher)
+    found = measured(name, chosen, logits, random_labels(50, 10), teacher)
     assert found is not None
     entry, per_image = found
     value = entry.pop("value")
@@ -129,6 +139,7 @@ def test_agreement_equals_a_plain_count() -> None:
     count = sum(one.index(max(one)) == two.index(max(two)) for one, two in pairs)
     assert measure("teacher_agreement", student, teacher=teacher) == pytest.approx(count / 2)
     assert measure("teacher_agreement", student, teacher=student * 2 + 1) == 100
+    assert measure("training_agreement", student, teacher=teacher) == pytest.approx(count / 2)
 
 
 @pytest.mark.parametrize("scale", [0.1, 3.0, 100.0])
@@ -224,4 +235,4 @@ def test_a_teacher_without_mistakes() -> None:
     labels = teacher.argmax(dim=1)
     for name, where in (("wrong", labels), ("right", (labels + 1) % 3)):
         metric = f"teacher_agreement_{name}"
-        assert measure_metric(metric, settings(metric), teacher, where, teacher) is None
+        assert measured(metric, settings(metric), teacher, where, teacher) is None

@@ -19,6 +19,7 @@ import compare_methods
 import publish_results
 import render_results
 import render_table
+from distillation.measuring.answers import Answers
 from distillation.metrics import measure_metric
 from distillation.settings.arguments import run
 from distillation.settings.base import MetricSettings
@@ -67,7 +68,9 @@ def measure(results: Path) -> None:
         own = logits[model, seed] = 20 + noise.clamp(-1, 1) + 3 * predicted
         for name, entry in metrics["metrics"].items():
             settings = cast(MetricSettings, declared("metrics", name)())
-            found = measure_metric(name, settings, own, labels, logits["teacher", 0])
+            answers = {settings.split: Answers(own, labels)}
+            teacher = {settings.split: logits["teacher", 0]}
+            found = measure_metric(name, settings, answers, teacher)
             assert found is not None
             entry["value"] = found.entry["value"]
             if found.per_image is not None:

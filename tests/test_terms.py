@@ -277,6 +277,15 @@ def test_stages_are_paired_by_index() -> None:
     assert pooled(own[0], own[0]) is own[0]
 
 
+def test_maps_of_the_next_image() -> None:
+    """As a control, the maps of each image follow the teacher's of the next one in the batch."""
+    pair = Pair([Shape(4, 8, 8)], [Shape(6, 8, 8)])
+    student, teacher = random(3, 4, 8, 8), random(3, 6, 8, 8)
+    outputs = [Outputs(torch.zeros(3, 2), [maps]) for maps in (student, teacher)]
+    found = term("at", pair, images="next")(*outputs, torch.zeros(3))
+    assert torch.equal(found, attention_transfer([student], [teacher[[1, 2, 0]]]))
+
+
 @pytest.mark.parametrize(
     ("name", "student", "teacher", "settings", "message"),
     [

@@ -5,7 +5,7 @@ that this script wrote for it; without them such metrics are left out. Outputs f
 metrics (.json), each with what tables need to know of it, accuracy by class, confusion matrix,
 counts, speed and size; and predictions (.npz: logits N x K, labels and predicted classes, in the
 order of the test split, and each metric that has a value for each image, so that models can be
-compared image by image).
+compared image by image; where a metric is of training images, their logits and labels too).
 
 Example:
     python workflow/scripts/evaluate.py --data results/data/digits.npz \
@@ -25,10 +25,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distillation.data.arrays import read_arrays
 from distillation.data.dataset import Dataset, read_dataset
 from distillation.device import describe_device, prepare_device
 from distillation.measuring.accuracy import confusion_matrix, latency, predict
+from distillation.measuring.answers import (
+    Answers,
+    BySplit,
+    arrays_of,
+    read_answers,
+    spread,
+)
 from distillation.metrics import measure_metric
 from distillation.networks import count_multiply_accumulates, count_parameters
 from distillation.record.checkpoint import load_checkpoint
@@ -45,6 +51,9 @@ from distillation.settings.arguments import (
 )
 from distillation.settings.measures import Evaluation
 from distillation.settings.training import Machine
+
+# As messages name the images of a split.
+KINDS: dict[str, str] = {"test": "test", "train": "training"}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -74,35 +83,33 @@ def count_by_class(logits: Tensor, labels: Tensor, dataset: Dataset) -> dict[str
     }
 
 
-def read_teacher(path: Path, logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the teacher's logits (N, K) of the same images.
+def read_teacher(path: Path, answers: BySplit) -> dict[str, Tensor]:
+    """Return the teacher's logits (N, K) of the same images, by split.
 
     Raises:
         ValueError: the predictions are of other images or classes, or aren't finite.
     """
-    arrays = read_arrays(path, ("logits", "labels"))
-    if arrays["logits"].shape != tuple(logits.shape) or not np.array_equal(
-        arrays["labels"], labels
-    ):
-        raise ValueError(
-            f"{path}: predictions of other images or classes; found {arrays['logits'].shape}, "
-            f"expected {tuple(logits.shape)} with the same labels"
-        )
-    return finite(path, torch.from_numpy(arrays["logits"]))
+    found = read_answers(path)
+    for split, (logits, labels) in answers.items():
+        if split not in found:
+            raise ValueError(f"{path}: has no predictions of {KINDS[split]} images; expected some")
+        theirs = found[split]
+        if theirs.logits.shape != logits.shape or not theirs.labels.equal(labels):
+            raise ValueError(
+                f"{path}: predictions of other {KINDS[split]} images or classes; found "
+                f"{tuple(theirs.logits.shape)}, expected {tuple(logits.shape)} with the same labels"
+            )
+        check_finite(path, split, theirs.logits)
+    return {split: each.logits for split, each in found.items()}
 
 
-def finite(path: Path, logits: Tensor) -> Tensor:
-    """Return the logits (N, K) of a file's network.
-
-    Raises:
-        ValueError: they aren't finite.
-    """
+def check_finite(path: Path, split: str, logits: Tensor) -> None:
+    """Refuse logits (N, K) of a file's network that aren't finite; raise `ValueError`."""
     if wrong := int((~logits.isfinite()).any(dim=1).sum()):
         raise ValueError(
-            f"{path}: logits of {wrong:,} of {len(logits):,} test images hold NaN or infinity; "
-            f"allowed: finite numbers"
+            f"{path}: logits of {wrong:,} of {len(logits):,} {KINDS[split]} images hold NaN or "
+            f"infinity; allowed: finite numbers"
         )
-    return logits
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -126,33 +133,41 @@ def evaluate(
 ) -> None:
     """Evaluate a network and write its metrics and predictions."""
     model, content = load_checkpoint(checkpoint, dataset, device)
-    split, labels = dataset.test.to(device), dataset.test.labels
-    batch_size = taken(Evaluation, arguments).batch_size
+    asked = taken(Evaluation, arguments)
+    statistics = content["mean"], content["std"]
+    test = dataset.test.to(device)
+    answers: dict[str, Answers] = {}
     started = time.perf_counter()
-    logits = predict(model, split, content["mean"], content["std"], batch_size).cpu()
+    logits = predict(model, test, *statistics, asked.batch_size).cpu()
     seconds = time.perf_counter() - started
-    finite(checkpoint, logits)
+    answers["test"] = Answers(logits, dataset.test.labels)
+    if any(settings.split == "train" for settings in arguments.metric.values()):
+        seen = spread(dataset.train, asked.training_images).to(device)
+        found = predict(model, seen, *statistics, asked.batch_size).cpu()
+        answers["train"] = Answers(found, seen.labels.cpu())
+    for split, each in answers.items():
+        check_finite(checkpoint, split, each.logits)
     path = arguments.teacher_predictions
-    teacher = read_teacher(path, logits, labels) if path else None
+    teacher = read_teacher(path, answers) if path else {}
     measured = {
         name: found
         for name, settings in arguments.metric.items()
-        if teacher is not None or not settings.needs_teacher
-        if (found := measure_metric(name, settings, logits, labels, teacher))
+        if teacher or not settings.needs_teacher
+        if (found := measure_metric(name, settings, answers, teacher))
     }
     used = [("networks", family) for family in content["network"]]
     used += [("metrics", name) for name in measured]
     results = {
-        "images": len(labels),
+        "images": len(logits),
         "held_out": dataset.held_out,
         "metrics": {name: metric.entry for name, metric in measured.items()},
-        **count_by_class(logits, labels, dataset),
+        **count_by_class(*answers["test"], dataset),
         "parameters": count_parameters(model),
         "multiply_accumulates": count_multiply_accumulates(
             model, dataset.image_size, dataset.channels
         ),
-        "inference_images_per_second": len(labels) / seconds,
-        "latency_milliseconds": latency(model, split, content["mean"], content["std"]),
+        "inference_images_per_second": len(logits) / seconds,
+        "latency_milliseconds": latency(model, test, *statistics),
         "checkpoint_bytes": checkpoint.stat().st_size,
         "provenance": describe_step(
             arguments,
@@ -167,7 +182,7 @@ def evaluate(
     with replacing(metrics) as text, replacing(predictions) as archive:
         text.write_text(json.dumps(results, indent=2) + "\n")
         np.savez_compressed(
-            archive, allow_pickle=False, logits=logits.numpy(), labels=labels.numpy(),
+            archive, allow_pickle=False, **arrays_of(answers),
             predictions=logits.argmax(dim=1).numpy(),
             **{name: values for name, values in per_image.items() if values is not None},
         )  # fmt: skip

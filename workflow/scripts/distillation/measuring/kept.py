@@ -1,8 +1,9 @@
 """What is kept of networks beside the code, and their metrics computed from it again.
 
 Of each network that is metrics.json without what other files of a study tell, and the labels and
-logits of the test images. Logits are less the largest of their image, which changes no probability,
-and in float16: so those that decide are the closest to 0, where float16 is finest.
+logits of the test images, and of training images where a metric is of these. Logits are less the
+largest of their image, which changes no probability, and in float16: so those that decide are the
+closest to 0, where float16 is finest.
 Letters: N images, K classes.
 """
 
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from distillation.data.arrays import read_arrays
+from distillation.measuring.answers import PREFIXES, read_answers
 from distillation.metrics import measure_metric
 from distillation.reporting.predictions import confusion
 from distillation.reporting.results import TEACHER
@@ -34,22 +35,32 @@ def keep(network: Path, folder: Path) -> None:
     """
     metrics, predictions = (network / name for name in FILES)
     content = read_json(metrics)
-    arrays = read_arrays(predictions, ("logits", "labels"))
-    logits, labels = arrays["logits"], arrays["labels"]
+    arrays = {}
+    for split, (logits, labels) in read_answers(predictions).items():
+        rounded = in_float16(logits.numpy(), predictions)
+        prefix = PREFIXES[split]
+        arrays[f"{prefix}logits"] = rounded
+        arrays[f"{prefix}labels"] = labels.numpy().astype(np.min_scalar_type(labels.max().item()))
+    folder.mkdir(parents=True)
+    kept = {name: value for name, value in content.items() if name not in LEFT_OUT}
+    (folder / metrics.name).write_text(json.dumps(kept, indent=2) + "\n")
+    np.savez_compressed(folder / predictions.name, allow_pickle=False, **arrays)
+
+
+def in_float16(logits: np.ndarray, file: Path) -> np.ndarray:
+    """Return the logits (N, K) of a file less the largest of their image, in float16.
+
+    Raises:
+        ValueError: it doesn't reach as far.
+    """
     with np.errstate(over="ignore"):
         rounded = (logits - logits.max(axis=1, keepdims=True)).astype(np.float16)
     if not np.isfinite(rounded).all():
         raise ValueError(
-            f"{predictions}: found logits {np.ptp(logits, axis=1).max():g} apart in one image; "
+            f"{file}: found logits {np.ptp(logits, axis=1).max():g} apart in one image; "
             f"allowed: {np.finfo(np.float16).max:g}, as they are kept in float16"
         )
-    folder.mkdir(parents=True)
-    kept = {name: value for name, value in content.items() if name not in LEFT_OUT}
-    (folder / metrics.name).write_text(json.dumps(kept, indent=2) + "\n")
-    np.savez_compressed(
-        folder / predictions.name, allow_pickle=False, logits=rounded,
-        labels=labels.astype(np.min_scalar_type(labels.max())),
-    )  # fmt: skip
+    return rounded
 
 
 def is_kept(folder: Path, run: dict[str, Any]) -> bool:
@@ -74,26 +85,21 @@ def measure_kept(
     """
     place, (metrics, predictions) = place_of(folder, run), FILES
     content = read_json(place / metrics)
-    logits, labels = read_predictions(place / predictions)
+    answers = read_answers(place / predictions)
     teacher = teacher_of(run, runs)
-    taught = read_predictions(place_of(folder, teacher) / predictions)[0] if teacher else None
+    taught = read_answers(place_of(folder, teacher) / predictions) if teacher else {}
+    theirs: dict[str, Tensor] = {split: each.logits for split, each in taught.items()}
     entries, per_image = {}, {}
     for name in (each for each in content["metrics"] if each in plugins.names("metrics")):
         kind = cast(type[MetricSettings], plugins.declared("metrics", name))
         settings = checked(kind, run["evaluation"]["arguments"]["metric"][name], name)
-        if found := measure_metric(name, settings, logits, labels, taught):
+        if found := measure_metric(name, settings, answers, theirs):
             entries[name] = content["metrics"][name] | {"value": found.entry["value"]}
             if found.per_image is not None:
                 per_image[name] = found.per_image
+    logits, labels = answers["test"]
     counts = confusion(labels.numpy(), logits.argmax(dim=1).numpy(), logits.shape[1])
     return content | {"metrics": entries, "confusion_matrix": counts}, per_image
-
-
-def read_predictions(file: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return logits (N, K) in float32 and labels (N,)."""
-    arrays = read_arrays(file, ("logits", "labels"))
-    logits, labels = (torch.from_numpy(arrays[name]) for name in ("logits", "labels"))
-    return logits.float(), labels.long()
 
 
 def teacher_of(run: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any] | None:

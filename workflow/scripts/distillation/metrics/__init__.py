@@ -4,14 +4,16 @@ A metric's file has `Settings`, its declaration, and `measure(logits, labels, te
 which returns in the metric's unit a value for each image, (N,), whose mean is the metric, a scalar
 where images have none, or None where these predictions have no such metric. Letters: N images, K
 classes; logits are (N, K) in float32, labels (N,) in int64, the teacher's logits (N, K) or None,
-all on the CPU.
+all on the CPU. The images are those of the split that `Settings` names.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 from torch import Tensor
 
+from distillation.measuring.answers import BySplit
 from distillation.settings import plugins
 from distillation.settings.base import MetricSettings
 
@@ -24,18 +26,17 @@ class Measured(NamedTuple):
 
 
 def measure_metric(
-    name: str,
-    settings: MetricSettings,
-    logits: Tensor,
-    labels: Tensor,
-    teacher_logits: Tensor | None,
+    name: str, settings: MetricSettings, answers: BySplit, teacher: Mapping[str, Tensor]
 ) -> Measured | None:
-    """Return a metric of some logits, with what tables and verdicts need to know of it, or None."""
+    """Return a metric of a network's answers, with what tables and verdicts need to know of it.
+
+    `teacher` has the logits of the network's teacher, by split; None where there is no such metric.
+    """
     measure = plugins.load("metrics", name).measure
-    values = cast(Tensor | None, measure(logits, labels, teacher_logits))
+    kind = type(settings)
+    values = cast(Tensor | None, measure(*answers[kind.split], teacher.get(kind.split)))
     if values is None:
         return None
-    kind = type(settings)
     entry = {
         "value": values.mean().item(),
         "label": kind.label,

@@ -120,7 +120,9 @@ class MetricSettings(Settings):
     """What every metric has.
 
     Class variables: `label` and `unit` for tables; `decimals`; `higher_is_better`, or None where
-    neither is; `needs_teacher`; `reason` for the smallest difference of interest.
+    neither is; `needs_teacher`; `split`, of whose images it is (a metric of training images has no
+    value for each, since networks are compared on test images); `reason` for the smallest
+    difference of interest.
     """
 
     label: ClassVar[str]
@@ -128,6 +130,7 @@ class MetricSettings(Settings):
     decimals: ClassVar[int]
     higher_is_better: ClassVar[bool | None]
     needs_teacher: ClassVar[bool] = False
+    split: ClassVar[Literal["test", "train"]] = "test"
     reason: ClassVar[str]
 
     smallest_difference: float = Field(

@@ -476,7 +476,8 @@ class Experiment:
     def evaluation_flags(self, model: str, seed: int) -> list[str]:
         """Return the flags of evaluating a model."""
         predictions = self.reference_file(model, seed) or None
-        settings = {"batch_size": self.choices.evaluation.batch_size}
+        settings = self.choices.evaluation.plain()
+        del settings["metrics"]
         rest = settings | self.machine | {"teacher_predictions": predictions}
         return plugin_flags("--metric", self.metrics, in_order=False) + flags(rest)
 

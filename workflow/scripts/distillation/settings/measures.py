@@ -14,6 +14,12 @@ class Evaluation(Settings):
     """How a network is evaluated on the test split."""
 
     batch_size: int = Field(128, ge=2, le=65536, description="images per pass")
+    training_images: int = Field(
+        1000,
+        ge=1,
+        le=10_000_000,
+        description="that metrics of the training split are of, evenly spread over it, at most",
+    )
 
 
 class AttentionImages(Settings):

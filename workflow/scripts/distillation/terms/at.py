@@ -40,6 +40,11 @@ class Settings(TermSettings):
         "by_size",
         description="how stages are paired: equal sizes, or in order with the larger pooled",
     )
+    images: Literal["same", "next"] = Field(
+        "same",
+        description="whose maps the student's follow: the teacher's of the same image, or, as a "
+        "control, of the next one in the batch, which tell nothing of the image itself",
+    )
 
     def check_pair(self, pair: Pair) -> None:
         """Refuse networks without stages that belong together; raise `ValueError`."""
@@ -63,6 +68,8 @@ class Term(terms.Term):
         if self.settings.stages == "by_index":
             pairs = [(pooled(own, other), pooled(other, own)) for own, other in pairs]
         own, others = zip(*pairs, strict=True)
+        if self.settings.images == "next":
+            others = [maps.roll(-1, dims=0) for maps in others]
         return attention_transfer(own, others, self.settings.collapse, self.settings.mode)
 
 
