@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import prepare_data
-from distillation.data.splits import hold_out, statistics
+from distillation.data.splits import hold_out, statistics, thin_out
 from made import mistake
 from shell import ROOT
 
@@ -65,6 +65,19 @@ def test_too_few_images_to_hold_out() -> None:
     for fraction in (0.1, 0.9):
         with pytest.raises(ValueError, match=r"103 images: leaves one part without class dog.* 3;"):
             hold_out(arrays_of(100, 3), fraction, 0)
+
+
+def test_training_images_that_are_left() -> None:
+    """A part of the training images is left, by class and by seed; nothing else changes."""
+    before = arrays_of()
+    first, again, other = (thin_out(arrays_of(), 0.2, seed) for seed in (3, 3, 4))
+    left = places(first, "train")
+    assert left == sorted(left) == places(again, "train") != places(other, "train")
+    assert np.bincount(first["train_labels"]).tolist() == [4, 2]
+    assert first["train_labels"].tolist() == before["train_labels"][left].tolist()
+    assert (first["test_images"] == before["test_images"]).all()
+    with pytest.raises(ValueError, match=r"^training_fraction 0.02 of 30 images: "):
+        thin_out(arrays_of(), 0.02, 0)
 
 
 @pytest.fixture
@@ -143,7 +156,8 @@ def test_declarations_of_formats_import_nothing_large() -> None:
 import sys
 from distillation.settings import plugins
 kinds = {name: plugins.declared("formats", name) for name in plugins.names("formats")}
-sizes = kinds["cifar100"](validation_fraction=0.1, validation_seed=0).sizes()
+parts = dict(validation_fraction=0.1, validation_seed=0, training_fraction=0.2, training_seed=0)
+sizes = kinds["cifar100"](**parts).sizes()
 print(sizes.train, sizes.test, sizes.classes, kinds["cifar10"]().sizes().train)
 print(kinds["digits"].masks, kinds["fashion_mnist"].masks, kinds["image_folder"].masks)
 print(sorted({"PIL", "numpy", "sklearn", "torch", "torchvision"} & {*sys.modules}))
@@ -152,4 +166,4 @@ print(sorted({"PIL", "numpy", "sklearn", "torch", "torchvision"} & {*sys.modules
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=scripts, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "45000 5000 100 50000\nstored above_zero none\n[]\n"
+    assert done.stdout == "9000 5000 100 50000\nstored above_zero none\n[]\n"

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from distillation.data.arrays import digest_arrays
-from distillation.data.splits import hold_out, statistics
+from distillation.data.splits import hold_out, statistics, thin_out
 from distillation.record.files import replacing
 from distillation.record.provenance import PACKAGES, describe_step
 from distillation.settings import plugins
@@ -42,8 +42,11 @@ def prepare(name: str, settings: Settings, folder: Path, threads: int) -> dict[s
     """Read a source in its format and return all arrays of the archive."""
     arrays = plugins.load("formats", name).read(settings, folder, threads)
     held_out = settings.held_out if isinstance(settings, HoldOutSettings) else None
-    if isinstance(settings, HoldOutSettings) and held_out and not settings.splits_itself:
-        arrays = hold_out(arrays, *held_out)
+    if isinstance(settings, HoldOutSettings):
+        if settings.held_out and not settings.splits_itself:
+            arrays = hold_out(arrays, *settings.held_out)
+        if settings.kept:
+            arrays = thin_out(arrays, *settings.kept)
     mean, std = statistics(arrays["train_images"])
     return arrays | {"mean": mean, "std": std, "held_out": np.array(held_out is not None)}
 

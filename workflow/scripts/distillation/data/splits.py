@@ -1,4 +1,4 @@
-"""Training and test split: held-out images in the test split's place, and statistics."""
+"""Training and test split: held-out images in the test split's place, fewer of them, statistics."""
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -17,8 +17,32 @@ def hold_out(arrays: dict[str, np.ndarray], fraction: float, seed: int) -> dict[
     Raises:
         ValueError: a class would have no image in one of the parts.
     """
+    first, second = _parts(arrays, fraction, seed, "validation_fraction")
+    train, test = _of_training(arrays, first, "train"), _of_training(arrays, second, "test")
+    return {"class_names": arrays["class_names"], **train, **test}
+
+
+def thin_out(arrays: dict[str, np.ndarray], fraction: float, seed: int) -> dict[str, np.ndarray]:
+    """Leave a part of the training images, in their order, and all others as they are.
+
+    Args:
+        arrays: as for `hold_out`.
+        fraction: of the training images of each class, which are left.
+        seed: of which images these are.
+
+    Raises:
+        ValueError: a class would have no image in one of the parts.
+    """
+    _, left = _parts(arrays, fraction, seed, "training_fraction")
+    return arrays | _of_training(arrays, left, "train")
+
+
+def _parts(
+    arrays: dict[str, np.ndarray], fraction: float, seed: int, key: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of the training images that aren't, and of those that are in a part."""
     labels, names = arrays["train_labels"], arrays["class_names"]
-    refusal = f"validation_fraction {fraction} of {len(labels)} images"
+    refusal = f"{key} {fraction} of {len(labels)} images"
     try:
         parts = train_test_split(
             np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=seed
@@ -32,12 +56,16 @@ def hold_out(arrays: dict[str, np.ndarray], fraction: float, seed: int) -> dict[
                 f"{refusal}: leaves one part without class {names[counts.argmin()]}, which has "
                 f"{(labels == counts.argmin()).sum()}; allowed: one or more in each part"
             )
-    held = {"class_names": names}
-    for split, part in zip(("train", "test"), map(np.sort, parts), strict=True):
-        for kind in ("images", "labels", "masks"):
-            if f"train_{kind}" in arrays:
-                held[f"{split}_{kind}"] = arrays[f"train_{kind}"][part]
-    return held
+    first, second = map(np.sort, parts)
+    return first, second
+
+
+def _of_training(
+    arrays: dict[str, np.ndarray], places: np.ndarray, split: str
+) -> dict[str, np.ndarray]:
+    """Return some of the training images, with labels and any masks, under a split's name."""
+    kinds = (kind for kind in ("images", "labels", "masks") if f"train_{kind}" in arrays)
+    return {f"{split}_{kind}": arrays[f"train_{kind}"][places] for kind in kinds}
 
 
 def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -55,8 +55,8 @@ class Settings(HoldOutSettings):
                 raise ValueError(f"{name} is {value}; allowed: at most {limit}, {most}")
         return self
 
-    def sizes(self) -> Sizes:
-        """Return counts and shape of the images that are trained on and tested on."""
+    def divided_sizes(self) -> Sizes:
+        """Return counts and shape of the images before any training images are left out."""
         test = DIGITS * self.test_fraction
         train = DIGITS - test
         if self.held_out:

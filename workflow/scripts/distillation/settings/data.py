@@ -20,9 +20,10 @@ class Preparation(Settings):
 
 
 class HoldOutSettings(FormatSettings):
-    """What a source has of whose training images some can take the test split's place.
+    """What a source has of whose training images some can be held out, or left out.
 
-    Class variables: `splits_itself`, whether its reader holds them out.
+    Class variables: `splits_itself`, whether its reader holds out those that take the test split's
+    place.
     """
 
     splits_itself: ClassVar[bool] = False
@@ -35,12 +36,22 @@ class HoldOutSettings(FormatSettings):
         "null keeps the test split",
     )
     validation_seed: Seed | None = Field(None, description="of which training images are held out")
+    training_fraction: float | None = Field(
+        None,
+        ge=0.001,
+        le=0.999,
+        description="of the training images of each class, of those that aren't held out, which "
+        "are trained on; null keeps all",
+    )
+    training_seed: Seed | None = Field(None, description="of which training images are kept")
 
     @model_validator(mode="after")
     def both_or_none(self) -> Self:
         """Refuse a fraction without a seed, and a seed without a fraction."""
-        if (self.validation_fraction is None) != (self.validation_seed is None):
-            raise ValueError("found one of validation_fraction, validation_seed; allowed: both")
+        for part in ("validation", "training"):
+            given = [getattr(self, f"{part}_{name}") is not None for name in ("fraction", "seed")]
+            if any(given) and not all(given):
+                raise ValueError(f"found one of {part}_fraction, {part}_seed; allowed: both")
         return self
 
     @property
@@ -49,8 +60,20 @@ class HoldOutSettings(FormatSettings):
         fraction, seed = self.validation_fraction, self.validation_seed
         return None if fraction is None or seed is None else (fraction, seed)
 
+    @property
+    def kept(self) -> tuple[float, int] | None:
+        """Fraction and seed of the training images that are trained on, or None for all."""
+        fraction, seed = self.training_fraction, self.training_seed
+        return None if fraction is None or seed is None else (fraction, seed)
+
     def sizes(self) -> Sizes:
         """Return counts of the images that are trained on and tested on, and their shape."""
+        found = self.divided_sizes()
+        train = math.ceil(found.train * (self.training_fraction or 1))
+        return found.model_copy(update={"train": train})
+
+    def divided_sizes(self) -> Sizes:
+        """Return the same before any training images are left out."""
         source, fraction = self.source_sizes(), self.validation_fraction
         if fraction is None:
             return source
