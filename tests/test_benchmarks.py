@@ -45,3 +45,18 @@ def test_gpu_check(tmp_path: Path) -> None:
     assert all(part["same"] for part in content["same_bits"].values())
     assert len(content["speed"]) == 5
     assert all(part["images_per_second"] > 0 for part in content["speed"].values())
+
+
+def test_workflow(tmp_path: Path) -> None:
+    """The workflow is timed in a clone, of which nothing is left; both outputs tell the same."""
+    said = run_in_shell(
+        tmp_path,
+        f"{sys.executable} {ROOT}/benchmarks/workflow.py --cores 1 --json time.json "
+        "--markdown time.md --arguments 'results/data/tiny.npz --configfile tests/tiny.yaml'",
+    )
+    content = json.loads((tmp_path / "time.json").read_text())
+    assert content["command"].startswith("snakemake --cores 1 results/data/tiny.npz")
+    assert list(content["seconds_by_rule"]) == ["prepare_data"]
+    assert content["user_seconds"] + content["system_seconds"] > 0
+    assert content["seconds_by_rule"]["prepare_data"] < content["seconds"]
+    assert said.splitlines()[-1] in (tmp_path / "time.md").read_text()
