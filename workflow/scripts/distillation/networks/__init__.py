@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from distillation.settings import plugins
 from distillation.settings.base import NetworkSettings
@@ -54,6 +55,42 @@ class Network(nn.Module):
     def blocks(self) -> Iterator[nn.Module]:
         """Yield the parts that repeat, each of which is compiled by itself; none by default."""
         yield from ()
+
+
+class StagedNetwork(Network):
+    """A stem with batch norm, stages of blocks that begin with ReLU, and a linear classifier.
+
+    A block begins with the ReLU that ends the one before it, so that a stage's output is raw.
+    Whoever derives from it sets the four parts.
+    """
+
+    stem: nn.Module
+    norm: nn.Module
+    stages: nn.ModuleList
+    classifier: nn.Module
+
+    def last_features(self, output: Tensor) -> Tensor:
+        """Return what the classifier takes the mean of over positions, from the last stage."""
+        return functional.relu(output)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return logits (N, K) and the raw outputs of the stages, before ReLU."""
+        output = self.norm(self.stem(images))
+        stages = []
+        for stage in self.stages:
+            output = stage(output)
+            stages.append(output)
+        # A mean over positions: the backward pass of adaptive pooling isn't deterministic on CUDA.
+        return Outputs(self.classifier(self.last_features(output).mean(dim=(2, 3))), stages)
+
+    def activated(self, stages: list[Tensor]) -> list[Tensor]:
+        """Return the stages after ReLU."""
+        return [functional.relu(stage) for stage in stages]
+
+    def blocks(self) -> Iterator[nn.Module]:
+        """Yield the blocks of all stages."""
+        for stage in self.stages:
+            yield from stage.children()
 
 
 class Dropout(nn.Module):

@@ -8,14 +8,14 @@ wide, as resnet8x4, have a stem of 32 channels; and ResNet50's stem is a 3 x 3 c
 resolution, with no pooling after it, and the stride is that of the 3 x 3 convolution of a block.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from distillation.networks import Network, Outputs
+from distillation.networks import StagedNetwork
 from distillation.settings.base import NetworkSettings
 
 # Blocks of the four stages of networks with bottlenecks, by depth. arXiv 1512.03385, table 1.
@@ -121,10 +121,8 @@ class Bottleneck(nn.Module):
         return self.norm3(self.conv3(residual)) + self.shortcut(activated)
 
 
-class ResNet(Network):
+class ResNet(StagedNetwork):
     """A stem and stages of blocks, the first at full resolution, each other at half of it.
-
-    Each block begins with the ReLU that ends the one before it, so that a stage's output is raw.
 
     Args:
         block: of which kind the blocks are.
@@ -156,22 +154,3 @@ class ResNet(Network):
             )
             channels_in = size
         self.classifier = nn.Linear(sizes[-1], classes)
-
-    def forward(self, images: Tensor) -> Outputs:
-        """Return logits (N, K) and the raw outputs of the stages, before ReLU."""
-        output = self.norm(self.stem(images))
-        stages = []
-        for stage in self.stages:
-            output = stage(output)
-            stages.append(output)
-        # A mean over positions: the backward pass of adaptive pooling isn't deterministic on CUDA.
-        return Outputs(self.classifier(functional.relu(output).mean(dim=(2, 3))), stages)
-
-    def activated(self, stages: list[Tensor]) -> list[Tensor]:
-        """Return the stages after ReLU."""
-        return [functional.relu(stage) for stage in stages]
-
-    def blocks(self) -> Iterator[nn.Module]:
-        """Yield the blocks of all stages."""
-        for stage in self.stages:
-            yield from stage.children()

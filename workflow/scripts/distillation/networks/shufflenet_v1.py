@@ -5,7 +5,6 @@ al. 2020, arXiv 1910.10699): a 1 x 1 convolution as stem, no pooling before the 
 quarter of a block's new channels within it, and ReLU after the depthwise convolution too.
 """
 
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -13,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from distillation.networks import Network, Outputs
+from distillation.networks import StagedNetwork
 from distillation.settings.base import NetworkSettings
 
 STEM_CHANNELS = 24
@@ -73,7 +72,7 @@ class Block(nn.Module):
         return torch.cat([output, functional.avg_pool2d(activated, 3, 2, padding=1)], dim=1)
 
 
-class ShuffleNetV1(Network):
+class ShuffleNetV1(StagedNetwork):
     """A stem at full resolution, and three stages of blocks at half, a quarter and an eighth.
 
     Args: see `Settings`; classes: K, the number of logits; channels: C of the input images.
@@ -94,21 +93,3 @@ class ShuffleNetV1(Network):
             )
         )
         self.classifier = nn.Linear(sizes[-1], classes)
-
-    def forward(self, images: Tensor) -> Outputs:
-        """Return logits (N, K) and the raw outputs of the stages, before ReLU."""
-        output = self.norm(self.stem(images))
-        stages = []
-        for stage in self.stages:
-            output = stage(output)
-            stages.append(output)
-        return Outputs(self.classifier(functional.relu(output).mean(dim=(2, 3))), stages)
-
-    def activated(self, stages: list[Tensor]) -> list[Tensor]:
-        """Return the stages after ReLU."""
-        return [functional.relu(stage) for stage in stages]
-
-    def blocks(self) -> Iterator[nn.Module]:
-        """Yield the blocks of all stages."""
-        for stage in self.stages:
-            yield from stage.children()

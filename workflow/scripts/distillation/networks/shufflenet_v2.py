@@ -4,14 +4,12 @@ Source: Ma et al. 2018, arXiv 1807.11164, table 5; as the distillation literatur
 al. 2020, arXiv 1910.10699): a 1 x 1 convolution as stem, and no pooling before the first stage.
 """
 
-from collections.abc import Iterator
-
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from distillation.networks import Network, Outputs
+from distillation.networks import StagedNetwork
 from distillation.settings.base import NetworkSettings
 
 STEM_CHANNELS = 24
@@ -108,7 +106,7 @@ class DownBlock(nn.Module):
         return functional.channel_shuffle(torch.cat([short, self.branch(activated)], dim=1), 2)
 
 
-class ShuffleNetV2(Network):
+class ShuffleNetV2(StagedNetwork):
     """A stem at full resolution, three stages at half, a quarter and an eighth, a last convolution.
 
     Args:
@@ -135,24 +133,9 @@ class ShuffleNetV2(Network):
         self.last_norm = nn.BatchNorm2d(last)
         self.classifier = nn.Linear(last, classes)
 
-    def forward(self, images: Tensor) -> Outputs:
-        """Return logits (N, K) and the raw outputs of the stages, before ReLU.
+    def last_features(self, output: Tensor) -> Tensor:
+        """Return the last convolution's, of the stage after ReLU.
 
         Of the channels that passed the last block, ReLU came before it.
         """
-        output = self.norm(self.stem(images))
-        stages = []
-        for stage in self.stages:
-            output = stage(output)
-            stages.append(output)
-        output = functional.relu(self.last_norm(self.last(functional.relu(output))))
-        return Outputs(self.classifier(output.mean(dim=(2, 3))), stages)
-
-    def activated(self, stages: list[Tensor]) -> list[Tensor]:
-        """Return the stages after ReLU."""
-        return [functional.relu(stage) for stage in stages]
-
-    def blocks(self) -> Iterator[nn.Module]:
-        """Yield the blocks of all stages."""
-        for stage in self.stages:
-            yield from stage.children()
+        return functional.relu(self.last_norm(self.last(functional.relu(output))))
