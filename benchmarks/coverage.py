@@ -10,11 +10,14 @@ images is contested: methods differ on each with a leaning of the image's own, a
 
 import itertools
 import json
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow/scripts"))
 
 from distillation.record.files import replacing
 from distillation.reporting.intervals import (

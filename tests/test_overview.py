@@ -1,5 +1,6 @@
 """One table across experiments: what it takes over, what it adds, what it refuses."""
 
+import json
 import math
 from pathlib import Path
 
@@ -82,11 +83,15 @@ def test_text_says_what_was_published_and_how_it_was_chosen(finished: Path, tmp_
     assert "; 74.92 (last, 1) |" in beside
     assert "; 70.00 (best, 2) |" in beside
     assert "1. A paper\n2. B\n" in beside
-    assert text.count("Made up: WRN-16-1 → WRN-10-1") == 4
+    assert text.count("Made up: WRN-16-1 → WRN-10-1") == 5
+    provenance = json.loads((finished / "provenance.json").read_text())["runs"][0]["training"]
+    _, _, made = text.partition("## How it was made")
+    for told in (provenance["data_sha256"][:12], provenance["hardware"]):
+        assert f"| {told}" in made
     both = [*experiment(finished), *experiment(finished, "again")]
     render_overview.main(flags(tmp_path, *both))
     # Two experiments of one title and pair have a row each.
-    assert (tmp_path / "o.md").read_text().count("Made up: WRN-16-1 → WRN-10-1") == 8
+    assert (tmp_path / "o.md").read_text().count("Made up: WRN-16-1 → WRN-10-1") == 10
     render_overview.main(flags(tmp_path, *experiment(finished)))
     assert "data:image/png" in (tmp_path / "o.html").read_text()
     assert "## Beside" not in (

@@ -79,6 +79,21 @@ def measure(results: Path) -> None:
         np.savez(folder / "predictions.npz", allow_pickle=False, **arrays, logits=own.numpy())
 
 
+def test_a_table_across_experiments(kept: Path) -> None:
+    """A table across experiments is a section: picture, words, and its own headings below."""
+    folder = kept / "some_pairs"
+    folder.mkdir()
+    (folder / "overview.md").write_text(
+        "# Across experiments\n\nMeans.\n\n## Differences\n\nNone.\n"
+    )
+    folder.with_suffix(".md").write_text("What they are.\n")
+    _, _, section = rendered(kept).partition("## Some pairs, across experiments\n\n")
+    assert section == (
+        "What they are.\n\n![Differences to the baseline](results/some_pairs/overview.png)\n"
+        "\nMeans.\n\n### Differences\n\nNone.\n"
+    )
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with results and logs of an experiment, some of them empty files."""

@@ -1,8 +1,9 @@
 r"""Make the page of results from the small files that are kept beside it.
 
 Inputs: a folder with introduction.md, published.csv (figures of others: data, source, quantity,
-model, value), one folder per study as publish_results.py makes them, and, where there is something
-to say about a study that no number says, <study>.md. Output: a Markdown file. It is made of these
+model, value), one folder per study as publish_results.py makes them, folders with overview.md and
+overview.png as render_overview.py makes them, and, where there is something to say about one of
+these that no number says, <folder>.md. Output: a Markdown file. It is made of these
 files alone, so that it comes out the same wherever it is made. Where a study has its networks'
 logits, its numbers are computed from them again, and the page tells which come out otherwise.
 
@@ -17,7 +18,7 @@ from pathlib import Path
 from distillation.measuring.kept import is_kept, measure_kept
 from distillation.record.files import replacing
 from distillation.reporting.again import Measured, again_lines
-from distillation.reporting.studies import PUBLISHED, Study, overview, study_lines
+from distillation.reporting.studies import PUBLISHED, Study, across_lines, overview, study_lines
 from distillation.reporting.trained import check_has, read_table
 from distillation.settings.arguments import Parser, run
 
@@ -56,6 +57,9 @@ def main(argv: list[str] | None = None) -> None:
     for study in studies:
         again = again_lines(study, measure_study(study))
         lines += study_lines(study, published, f"{link}/{study.folder.name}", again)
+    for overview_file in sorted(folder.glob("*/overview.md")):
+        place = overview_file.parent
+        lines += across_lines(place, f"{link}/{place.name}")
     with replacing(arguments.markdown) as file:
         file.write_text("\n".join(lines).rstrip("\n") + "\n")
     print(f"{arguments.markdown}: {len(studies)} studies", flush=True)

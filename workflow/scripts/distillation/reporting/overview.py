@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from distillation.reporting.quantities import BEST_MINUS_LAST
+from distillation.reporting.quantities import BEST_MINUS_LAST, commit, hardware, listed
 from distillation.reporting.results import PALETTE, label
 from distillation.reporting.tables import table_lines
 from distillation.reporting.trained import check_has, read_json, read_table
@@ -59,6 +59,9 @@ class Cell:
     published: float
     published_epoch: str
     source: str
+    data_sha256: str
+    hardware: str
+    commit: str
 
     @property
     def pair(self) -> str:
@@ -112,6 +115,8 @@ def read_cells(
             best=mean + table[f"{model}_mean"].get(gain, math.nan),
             verdict=found.get("verdict", ""), **numbers,
             published=value["value"], published_epoch=value["epoch"], source=value["source"],
+            data_sha256=one["training"]["data_sha256"], hardware=hardware(one["training"]),
+            commit=commit(one["training"]),
         )  # fmt: skip
         cells.append(cell)
     return cells
@@ -171,6 +176,22 @@ def beside_published(cell: Cell, sources: list[str]) -> str:
     return f"{number(cell.mean)}; {number(cell.published)} ({cell.published_epoch}, {source})"
 
 
+def made_from(cells: list[Cell]) -> list[str]:
+    """Write of each experiment what its students were trained on, how long, and with what."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.experiment, []).append(cell)
+    rows = [
+        [
+            group[0].pair, listed(cell.data_sha256[:12] for cell in group),
+            listed(str(cell.epochs) for cell in group), listed(cell.hardware for cell in group),
+            listed(cell.commit for cell in group),
+        ]
+        for group in groups.values()
+    ]  # fmt: skip
+    return table_lines(["", "Data sha256", "Epochs", "Hardware", "Commit"], rows)
+
+
 def format_overview(cells: list[Cell], metric: str, unit: str) -> str:
     """Write the tables as Markdown."""
     margins = tabulate(cells)["smallest_difference"].dropna().unique()
@@ -198,6 +219,7 @@ def format_overview(cells: list[Cell], metric: str, unit: str) -> str:
         lines += ["Ours; theirs, with the epoch that they report and the source.", ""]
         lines += grid(cells, lambda cell: beside_published(cell, sources))
         lines += [f"{place}. {source}" for place, source in enumerate(sources, 1)] + [""]
+    lines += ["## How it was made", "", *made_from(cells), ""]
     return "\n".join(lines)
 
 

@@ -203,6 +203,12 @@ def listed(values: Iterable[str]) -> str:
     return ", ".join(sorted({*values}))
 
 
+def hardware(provenance: dict[str, Any]) -> str:
+    """Return what a network was trained on, with threads and precision."""
+    threads = provenance["arguments"]["threads"]
+    return f"{provenance['hardware']}, {threads} thread(s), {provenance['engine']['precision']}"
+
+
 def commit(provenance: dict[str, Any]) -> str:
     """Return the git commit, shortened, and whether there were uncommitted changes."""
     changed = " with uncommitted changes" * bool(provenance["dirty"])

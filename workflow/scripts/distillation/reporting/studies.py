@@ -12,7 +12,7 @@ import pandas as pd
 
 from distillation.reporting.consistency import flat
 from distillation.reporting.judged_again import NEW, judged_again
-from distillation.reporting.quantities import BEST_MINUS_LAST, commit, listed
+from distillation.reporting.quantities import BEST_MINUS_LAST, commit, hardware, listed
 from distillation.reporting.results import held_out_words, label
 from distillation.reporting.tables import table_lines
 from distillation.reporting.trained import check_has, read_json, read_table
@@ -135,19 +135,15 @@ def made_from(study: Study) -> list[str]:
     height, width, channels = data["images"]["train"]["shape"]
     tested = "held-out training" if study.held_out else "test"
     runs = [one["training"] for group in study.runs.values() for one in group]
-    hardware = dict.fromkeys(
-        f"{one['hardware']}, {one['arguments']['threads']} thread(s), {one['engine']['precision']}"
-        for one in runs
-        # What was trained elsewhere has no epochs.
-        if one["arguments"]["epochs"]
-    )
+    # What was trained elsewhere has no epochs.
+    trained = dict.fromkeys(hardware(one) for one in runs if one["arguments"]["epochs"])
     return [
         f"Data: {counts[0]} training and {counts[1]} {tested} images of {height} x {width} pixels, "
         f"{channels} channel(s), {data['classes']} classes, sha256 {data['sha256'][:12]}.",
         "",
         *protocol(study),
         "",
-        f"Hardware: {'; '.join(hardware)}. Commit {listed(map(commit, runs))}. Command:",
+        f"Hardware: {'; '.join(trained)}. Commit {listed(map(commit, runs))}. Command:",
         "",
         f"    {study.about['command']}",
         "",
@@ -254,6 +250,24 @@ def again(study: Study) -> list[str]:
         *judged_again(found, seeds, least, study.about["labels"]),
         "What follows is as it was published: differences from 0, over seeds alone.", "",
     ]  # fmt: skip
+
+
+def across_lines(folder: Path, link: str) -> list[str]:
+    """Write the section of a table across experiments, as render_overview.py made it.
+
+    Args:
+        folder: where overview.md and overview.png are; its name is the heading.
+        link: the folder as the page names it.
+    """
+    lines = [f"## {folder.name.replace('_', ' ').capitalize()}, across experiments", ""]
+    remarks = folder.with_suffix(".md")
+    if remarks.is_file():
+        lines += [remarks.read_text().strip(), ""]
+    lines += [f"![Differences to the baseline]({link}/overview.png)", ""]
+    # Headings one level down, without the first.
+    _, *rest = (folder / "overview.md").read_text().splitlines()
+    lines += [f"#{line}" if line.startswith("#") else line for line in rest]
+    return [*lines, ""]
 
 
 def study_lines(study: Study, published: pd.DataFrame, link: str, computed: list[str]) -> list[str]:
