@@ -264,8 +264,8 @@ def across_lines(folder: Path, link: str) -> list[str]:
     if remarks.is_file():
         lines += [remarks.read_text().strip(), ""]
     lines += [f"![Differences to the baseline]({link}/overview.png)", ""]
-    # Headings one level down, without the first.
-    _, *rest = (folder / "overview.md").read_text().splitlines()
+    # Headings one level down, without the first and the empty line below it.
+    _, _, *rest = (folder / "overview.md").read_text().splitlines()
     lines += [f"#{line}" if line.startswith("#") else line for line in rest]
     return [*lines, ""]
 
