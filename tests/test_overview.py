@@ -18,16 +18,14 @@ PUBLISHED = "data,teacher,student,method,value,epoch,source\n"
 THEIRS = "digits,WRN-16-1,WRN-10-1,kd,74.92,last,A paper\ndigits,WRN-16-1,WRN-10-1,at,70,best,B\n"
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the results of an experiment: its table and its comparison, of made-up runs."""
-    folder = tmp_path_factory.mktemp("overview")
+def finish(folder: Path, held_out: bool = False) -> Path:
+    """Write an experiment's table and comparison, of made-up runs; return the folder."""
     models = ("teacher", "baseline", "kd", "at")
     names = {"csv": "table.csv", "markdown": "table.md", "page": "table.html"}
     names |= {"summary": "summary.json", "provenance": "provenance.json"}
     files = [word for flag, name in names.items() for word in (f"--{flag}", str(folder / name))]
-    render_table.main([*write_runs(folder, models, ""), *files])
-    runs = write_runs(folder / "again", models, "predictions.npz")
+    render_table.main([*write_runs(folder, models, "", held_out), *files])
+    runs = write_runs(folder / "again", models, "predictions.npz", held_out)
     outputs = ("comparison.csv", "seeds.csv", "fidelity.csv", "a.md", "a.html", "a.png", "a.svg")
     flags = ("comparison", "seeds", "fidelity", "markdown", "page", "figure", "figure-svg")
     files = [
@@ -38,6 +36,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = ["--pair", "kd", "baseline", "--pair", "at", "baseline", "--resamples", "100"]
     compare_methods.main([*runs, *pairs, *files, "--style", STYLE])
     return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the results of an experiment."""
+    return finish(tmp_path_factory.mktemp("overview"))
 
 
 def flags(folder: Path, *experiments: str, published: str = PUBLISHED + THEIRS) -> list[str]:
@@ -98,6 +102,17 @@ def test_text_says_what_was_published_and_how_it_was_chosen(finished: Path, tmp_
         render_overview.main(flags(tmp_path, *experiment(finished), published=PUBLISHED))
         or (tmp_path / "o.md").read_text()
     )
+
+
+def test_held_out_images_are_called_so(finished: Path, tmp_path: Path) -> None:
+    """Experiments on held-out images stand beside those on test images, and are told apart."""
+    held_out = finish(tmp_path / "held_out", held_out=True)
+    render_overview.main(flags(tmp_path, *experiment(held_out, "tried"), *experiment(finished)))
+    table = pd.read_csv(tmp_path / "o.csv")
+    assert table["held_out"].tolist() == [True] * 3 + [False] * 3
+    assert table["mean"].tolist() == 2 * table["mean"].tolist()[:3]
+    text = (tmp_path / "o.md").read_text()
+    assert "| Made up: WRN-16-1 → WRN-10-1, on held-out images |" in text
 
 
 def test_best_epoch_is_of_the_accuracy_alone(finished: Path, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from distillation.reporting.quantities import BEST_MINUS_LAST, commit, hardware, listed
-from distillation.reporting.results import PALETTE, label
+from distillation.reporting.quantities import BEST_EPOCH, BEST_MINUS_LAST, commit, hardware, listed
+from distillation.reporting.results import PALETTE, held_out_words, label
 from distillation.reporting.tables import table_lines
 from distillation.reporting.trained import check_has, read_json, read_table
 from distillation.settings.base import MetricSettings
@@ -56,6 +56,7 @@ class Cell:
     high: float
     smallest_difference: float
     verdict: str
+    held_out: bool
     published: float
     published_epoch: str
     source: str
@@ -66,7 +67,8 @@ class Cell:
     @property
     def pair(self) -> str:
         """What stands at the beginning of its row."""
-        return f"{self.title}: {self.teacher} → {self.student}" if self.teacher else self.title
+        pair = f"{self.title}: {self.teacher} → {self.student}" if self.teacher else self.title
+        return f"{pair}, on held-out images" if self.held_out else pair
 
 
 def read_cells(
@@ -78,7 +80,7 @@ def read_cells(
         name: of the experiment.
         data: name of its data set, as `published` has it.
         folder: its results.
-        metric: label of the metric, a row of table.csv.
+        metric: label of the metric, a row of table.csv; of held-out images, as these are called.
         published: figures of others, with the columns PUBLISHED.
 
     Raises:
@@ -86,7 +88,9 @@ def read_cells(
         ValueError: a table lacks a column, or the metric.
     """
     table = read_table(folder / "table.csv").set_index("quantity")
-    check_has(f"{folder / 'table.csv'}:", table.T, (metric,))
+    held_out = held_out_words(BEST_EPOCH) in table.index
+    quantity = held_out_words(metric) if held_out else metric
+    check_has(f"{folder / 'table.csv'}:", table.T, (quantity,))
     compared = read_table(folder / "comparison.csv")
     check_has(f"{folder / 'comparison.csv'}:", compared, COMPARED)
     compared = compared.query("reference == 'baseline' and contrast == 'difference'")
@@ -104,7 +108,7 @@ def read_cells(
     for model, one in runs.items():
         if one["role"] == "teacher":
             continue
-        mean, deviation, seeds = (table.loc[metric, f"{model}_{end}"] for end in ENDS)
+        mean, deviation, seeds = (table.loc[quantity, f"{model}_{end}"] for end in ENDS)
         found = findings.get(model, {})
         numbers = {name: found.get(name, math.nan) for name in NUMBERS}
         value = theirs.get((data, teacher, titles[model], model), NOTHING)
@@ -113,7 +117,7 @@ def read_cells(
             method=model, label=label(model, about["labels"]), seeds=int(seeds),
             epochs=one["training"]["arguments"]["epochs"], mean=mean, deviation=deviation,
             best=mean + table[f"{model}_mean"].get(gain, math.nan),
-            verdict=found.get("verdict", ""), **numbers,
+            verdict=found.get("verdict", ""), held_out=held_out, **numbers,
             published=value["value"], published_epoch=value["epoch"], source=value["source"],
             data_sha256=one["training"]["data_sha256"], hardware=hardware(one["training"]),
             commit=commit(one["training"]),

@@ -19,6 +19,7 @@ from distillation.settings import plugins
 from distillation.settings.base import TermSettings
 
 Reader = Callable[[Run], float | None]
+BEST_EPOCH = "Best test epoch, not used"
 BEST_MINUS_LAST = "Best minus last"
 # Classes that are read one by one in a table.
 MOST_CLASSES = 20
@@ -71,7 +72,7 @@ def best_rows(results: Results) -> list[Row]:
     best = of_history(lambda history: history["test_accuracy"].max(), 100)
     return [
         # Chosen by the test images themselves.
-        Row(results.worded("Best test epoch, not used"), "%", 2, best),
+        Row(results.worded(BEST_EPOCH), "%", 2, best),
         Row(BEST_MINUS_LAST, "points", 2, of_history(gain, 100)),
     ]
 
