@@ -51,4 +51,7 @@ def test_published_simulation() -> None:
         if cell["seeds"] >= 3:
             assert abs(cell["in 95 %"] - 95) <= 2 + content["chance"], cell
             assert abs(cell["in 90 %"] - 90) <= 2 + 1.4 * content["chance"], cell
+            for name, stated in content["nominal"].items():
+                if " at " in name:
+                    assert cell[name] <= most(stated, content["trials"]), (name, cell)
     assert max(content["families"].values()) <= 5 + content["chance"]
