@@ -58,7 +58,7 @@ NOMINAL = {
 class Simulated(Settings):
     """How much is simulated."""
 
-    trials: int = Field(2000, ge=10, description="experiments of each kind and true difference")
+    trials: int = Field(10_000, ge=10, description="experiments of each kind and true difference")
     seed: int = Field(0, ge=0, description="of all draws")
 
 

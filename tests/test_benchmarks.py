@@ -48,7 +48,7 @@ def test_gpu_check(tmp_path: Path) -> None:
 
 
 def test_workflow(tmp_path: Path) -> None:
-    """The workflow is timed in a clone, of which nothing is left; both outputs tell the same."""
+    """The workflow is timed in a clone, and both outputs tell the same."""
     said = run_in_shell(
         tmp_path,
         f"{sys.executable} {ROOT}/benchmarks/workflow.py --cores 1 --json time.json "

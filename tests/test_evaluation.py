@@ -170,15 +170,19 @@ def test_metrics_of_training_images(
     """Training images are answered too where a metric is of these, as many as are asked for."""
     assert student
     flags = {"metric": "training_agreement", "training-images": 30}
-    with pytest.raises(ValueError, match=r"teacher\.npz: has no predictions of training images"):
+    with pytest.raises(ValueError, match=r"teacher\.npz: .* of training images; .* --metric and"):
+        evaluated("student", "teacher", **flags)
+    evaluated("teacher", **flags | {"training-images": 20})
+    with pytest.raises(ValueError, match=r"found \(20, 10\), expected \(30, .*--training-images"):
         evaluated("student", "teacher", **flags)
     evaluated("teacher", **flags)
-    found = evaluated("student", "teacher", **flags)["metrics"]["training_agreement"]["value"]
+    found = evaluated("student", "teacher", **flags)["metrics"]["training_agreement"]
+    assert (found["split"], found["images"]) == ("train", 30)
     with np.load(folder / "student.npz") as own, np.load(folder / "teacher.npz") as theirs:
         assert "training_agreement" not in own
         agree = own["train_logits"].argmax(1) == theirs["train_logits"].argmax(1)
         logits = own["train_logits"]
-    assert found == pytest.approx(100 * agree.mean())
+    assert found["value"] == pytest.approx(100 * agree.mean())
     chosen = np.linspace(0, len(digits.train.labels) - 1, 30).astype(int)
     with torch.no_grad():
         images = normalise(digits.train.images[chosen], digits.mean, digits.std)

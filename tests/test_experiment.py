@@ -387,6 +387,31 @@ def test_estimates_follow_the_held_out_images(costly: Callable[..., Estimates]) 
     assert minutes[1] / minutes[0] == pytest.approx((3 + 9) / (3 * 9 + 1), rel=0.05)
 
 
+def test_estimates_follow_the_training_images(costly: Callable[..., Estimates]) -> None:
+    """Few are trained on, but all are read; those that metrics are of are passed as well."""
+    source = {"format": "cifar10"}
+    thin = source | {"training_fraction": 0.1, "training_seed": 0}
+    few, many = (costly("data: large", large=data) for data in (thin, source))
+    start = estimates.START_MINUTES
+    minutes = [each.training_minutes("baseline") - start for each in (few, many)]
+    assert minutes[1] / minutes[0] == pytest.approx((3 * 5 + 1) / (3 * 0.5 + 1), rel=0.05)
+    read = [estimates.preparing_megabytes(each.experiment.data) for each in (few, many)]
+    assert read[0] == read[1]
+    asked = costly("data: large, evaluation: {training_images: 40000}", large=source)
+    minutes = [each.evaluation_minutes("kd") - start for each in (asked, many)]
+    assert minutes[0] / minutes[1] == pytest.approx(5 / 1.1, rel=0.3)
+
+
+def test_which_methods_teach_attention(load: Load) -> None:
+    """Claims ask it of methods whose maps follow the common teacher's of the same image."""
+    shuffled = "shuffled_at: {at: {images: next}}"
+    other = "untrained_at: {at: {}, teacher: {training: {epochs: 0}}}"
+    students = "students: [baseline, kd, at, at_kd, shuffled_at, untrained_at]"
+    experiment = load(of_tiny(f"methods: {{{shuffled}, {other}}}, {students}"))
+    text = " ".join(experiment.claims_flags())
+    assert "--attention-methods at at_kd --" in text
+
+
 # Settings of a method, where the student has stages of 8, 4 and 2 pixels, the teacher of 6 and 3,
 # and what the line names.
 UNSERVED = {

@@ -68,7 +68,7 @@ def test_metrics_say_what_tables_need(name: str) -> None:
     assert entry.pop("higher_is_better") in (True, False, None)
     assert {key: type(what) for key, what in entry.items()} == {
         "label": str, "unit": str, "decimals": int, "smallest_difference": float,
-        "reason": str,
+        "reason": str, "split": str, "images": int,
     }  # fmt: skip
 
 

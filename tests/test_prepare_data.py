@@ -76,8 +76,9 @@ def test_training_images_that_are_left() -> None:
     assert np.bincount(first["train_labels"]).tolist() == [4, 2]
     assert first["train_labels"].tolist() == before["train_labels"][left].tolist()
     assert (first["test_images"] == before["test_images"]).all()
-    with pytest.raises(ValueError, match=r"^training_fraction 0.02 of 30 images: "):
-        thin_out(arrays_of(), 0.02, 0)
+    # A class that is there stays.
+    assert np.bincount(thin_out(arrays_of(), 0.02, 0)["train_labels"]).tolist() == [1, 1]
+    assert np.bincount(thin_out(arrays_of(100, 3), 0.9, 0)["train_labels"]).tolist() == [90, 3]
 
 
 @pytest.fixture
@@ -120,6 +121,16 @@ def test_archive_of_held_out_images(folder: Path) -> None:
     assert {*folder.parent.iterdir()} == {folder, *folder.parent.glob("held.*")}
 
 
+def test_archive_of_few_training_images(folder: Path) -> None:
+    """Training images are left out of those that aren't held out, and normalise nothing."""
+    parts = ("validation_fraction=0.2", "validation_seed=0")
+    prepare_data.main(flags(folder, *parts, "training_fraction=0.5", "training_seed=0"))
+    with np.load(folder.parent / "held.npz") as arrays:
+        assert np.bincount(arrays["train_labels"]).tolist() == [8, 4]
+        assert len(arrays["test_labels"]) == 6
+        assert arrays["mean"] == pytest.approx([arrays["train_images"].mean()])
+
+
 def test_a_whole_source_keeps_its_test_images(folder: Path) -> None:
     """Where none are held out, the archive says so and has the source's own test images."""
     prepare_data.main(flags(folder))
@@ -134,6 +145,7 @@ def test_a_whole_source_keeps_its_test_images(folder: Path) -> None:
     [
         (["validation_seed=0"], "image_folder: found one of validation_fraction"),
         (["validation_fraction=1", "validation_seed=0"], "validation_fraction: found 1; allowed:"),
+        (["training_fraction=0.5"], "image_folder: found one of training_fraction"),
     ],
 )
 def test_half_asked_for_validation_is_refused(

@@ -19,7 +19,8 @@ import compare_methods
 import publish_results
 import render_results
 import render_table
-from distillation.measuring.answers import Answers
+from distillation.measuring.answers import Answers, arrays_of
+from distillation.measuring.kept import keep, measure_kept
 from distillation.metrics import measure_metric
 from distillation.settings.arguments import run
 from distillation.settings.base import MetricSettings
@@ -77,6 +78,42 @@ def measure(results: Path) -> None:
                 arrays[name] = found.per_image
         (folder / "metrics.json").write_text(json.dumps(metrics))
         np.savez(folder / "predictions.npz", allow_pickle=False, **arrays, logits=own.numpy())
+
+
+def test_answers_to_training_images_are_kept(tmp_path: Path) -> None:
+    """Where a metric is of training images, it is computed again from logits of these."""
+    generator = torch.Generator().manual_seed(0)
+    name, networks = "training_agreement", tmp_path / "networks"
+    labels = torch.arange(40) % 4
+    settings = cast(MetricSettings, declared("metrics", name)())
+    answers = {}
+    runs = [
+        {"model": model, "seed": 0, "role": role, "training": {"teacher": {}},
+         "evaluation": {"arguments": {"metric": {name: {}}}}}
+        for model, role in (("teacher", "teacher"), ("kd", "student"))
+    ]  # fmt: skip
+    for one in runs:
+        model = one["model"]
+        answers[model] = {
+            split: Answers(torch.randn(40, 4, generator=generator), labels)
+            for split in ("test", "train")
+        }
+        (networks / model).mkdir(parents=True)
+        np.savez(
+            networks / model / "predictions.npz", allow_pickle=False, **arrays_of(answers[model])
+        )
+        teacher = {split: each.logits for split, each in answers["teacher"].items()}
+        found = measure_metric(name, settings, answers[model], teacher)
+        assert found is not None
+        (networks / model / "metrics.json").write_text(json.dumps({"metrics": {name: found.entry}}))
+        keep(networks / model, tmp_path / "kept" / model / "seed_0")
+    runs[0]["training"] = {}
+    again, per_image = measure_kept(tmp_path / "kept", runs[1], runs)
+    agree = [answers[model]["train"].logits.argmax(1) for model in ("teacher", "kd")]
+    expected = 100 * (agree[0] == agree[1]).double().mean().item()
+    assert 0 < expected < 100
+    assert again["metrics"][name]["value"] == expected
+    assert not per_image
 
 
 def test_a_table_across_experiments(kept: Path) -> None:

@@ -323,6 +323,14 @@ EDITS = {
         of("evaluate") | REPORTS,
         change=append(f"{LIBRARY}/metrics/top5_accuracy.py", "\nNEW = 1\n"),
     ),
+    "what a metric declares": Edit(
+        of("evaluate") | REPORTS,
+        change=replace(
+            f"{LIBRARY}/metrics/top5_accuracy.py",
+            "decimals: ClassVar[int] = 2",
+            "decimals: ClassVar[int] = 3",
+        ),
+    ),
     "code of the training loop": Edit(
         ALL, change=append(f"{LIBRARY}/training/loop.py", "\nNEW = 1\n")
     ),

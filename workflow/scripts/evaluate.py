@@ -90,14 +90,16 @@ def read_teacher(path: Path, answers: BySplit) -> dict[str, Tensor]:
         ValueError: the predictions are of other images or classes, or aren't finite.
     """
     found = read_answers(path)
+    as_here = " with the same labels, by the same --metric and --training-images"
     for split, (logits, labels) in answers.items():
-        if split not in found:
-            raise ValueError(f"{path}: has no predictions of {KINDS[split]} images; expected some")
-        theirs = found[split]
+        theirs = found.get(split)
+        if theirs is None:
+            raise ValueError(f"{path}: has no predictions of training images; expected{as_here}")
         if theirs.logits.shape != logits.shape or not theirs.labels.equal(labels):
             raise ValueError(
                 f"{path}: predictions of other {KINDS[split]} images or classes; found "
-                f"{tuple(theirs.logits.shape)}, expected {tuple(logits.shape)} with the same labels"
+                f"{tuple(theirs.logits.shape)}, expected {tuple(logits.shape)}"
+                + (as_here if split == "train" else " with the same labels")
             )
         check_finite(path, split, theirs.logits)
     return {split: each.logits for split, each in found.items()}

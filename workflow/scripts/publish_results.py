@@ -10,8 +10,8 @@ comparisons, attention metrics, provenance and main figures as they are, and
 - study.json: the title, what was typed, the data set whose published figures stand beside it, the
   row of the table that studies are compared by, what models are called, and how methods were
   compared;
-- <model>/seed_<n>/: of each network its metrics (.json) and the test images' labels and logits
-  (.npz), in float16.
+- <model>/seed_<n>/: of each network its metrics (.json), and labels and logits of the test images,
+  and of training images where a metric is of these (.npz), in float16.
 
 render_results.py makes a page of such folders, and computes their numbers again.
 

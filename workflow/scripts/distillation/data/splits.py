@@ -1,5 +1,7 @@
 """Training and test split: held-out images in the test split's place, fewer of them, statistics."""
 
+import math
+
 import numpy as np
 from sklearn.model_selection import train_test_split
 
@@ -17,32 +19,8 @@ def hold_out(arrays: dict[str, np.ndarray], fraction: float, seed: int) -> dict[
     Raises:
         ValueError: a class would have no image in one of the parts.
     """
-    first, second = _parts(arrays, fraction, seed, "validation_fraction")
-    train, test = _of_training(arrays, first, "train"), _of_training(arrays, second, "test")
-    return {"class_names": arrays["class_names"], **train, **test}
-
-
-def thin_out(arrays: dict[str, np.ndarray], fraction: float, seed: int) -> dict[str, np.ndarray]:
-    """Leave a part of the training images, in their order, and all others as they are.
-
-    Args:
-        arrays: as for `hold_out`.
-        fraction: of the training images of each class, which are left.
-        seed: of which images these are.
-
-    Raises:
-        ValueError: a class would have no image in one of the parts.
-    """
-    _, left = _parts(arrays, fraction, seed, "training_fraction")
-    return arrays | _of_training(arrays, left, "train")
-
-
-def _parts(
-    arrays: dict[str, np.ndarray], fraction: float, seed: int, key: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of the training images that aren't, and of those that are in a part."""
     labels, names = arrays["train_labels"], arrays["class_names"]
-    refusal = f"{key} {fraction} of {len(labels)} images"
+    refusal = f"validation_fraction {fraction} of {len(labels)} images"
     try:
         parts = train_test_split(
             np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=seed
@@ -57,7 +35,24 @@ def _parts(
                 f"{(labels == counts.argmin()).sum()}; allowed: one or more in each part"
             )
     first, second = map(np.sort, parts)
-    return first, second
+    train, test = _of_training(arrays, first, "train"), _of_training(arrays, second, "test")
+    return {"class_names": names, **train, **test}
+
+
+def thin_out(arrays: dict[str, np.ndarray], fraction: float, seed: int) -> dict[str, np.ndarray]:
+    """Leave a part of the training images, in their order, and all others as they are.
+
+    Args:
+        arrays: as for `hold_out`.
+        fraction: of the training images of each class, which are left, rounded up.
+        seed: of which images these are.
+    """
+    labels, generator = arrays["train_labels"], np.random.default_rng(seed)
+    left = []
+    for name in np.unique(labels):
+        own = np.flatnonzero(labels == name)
+        left.append(generator.permutation(own)[: math.ceil(fraction * len(own))])
+    return arrays | _of_training(arrays, np.sort(np.concatenate(left)), "train")
 
 
 def _of_training(

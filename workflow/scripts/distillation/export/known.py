@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from distillation.reporting.intervals import Interval, bootstrap_mean
+from distillation.reporting.metric import trained_on
 from distillation.reporting.results import held_out_words
 from distillation.settings.reports import Comparison
 
@@ -120,6 +121,9 @@ def read_measures(
             raise ValueError(f"{predictions}: not an archive of predictions: {error}") from error
     measures = []
     for name, entry in content["metrics"].items():
+        # What is measured on training images tells nobody how good a network is.
+        if trained_on(entry):
+            continue
         interval = None
         if name in per_image:
             values = per_image[name]

@@ -55,6 +55,10 @@ class Settings(HoldOutSettings):
                 raise ValueError(f"{name} is {value}; allowed: at most {limit}, {most}")
         return self
 
+    def read_sizes(self) -> Sizes:
+        """Return counts and shape of the images that are made."""
+        return self.divided_sizes()
+
     def divided_sizes(self) -> Sizes:
         """Return counts and shape of the images before any training images are left out."""
         test = DIGITS * self.test_fraction

@@ -19,7 +19,7 @@ from distillation.settings.base import MetricSettings
 
 
 class Measured(NamedTuple):
-    """What metrics.json says of a metric, and its value for each image (N,), if it has one."""
+    """What metrics.json says of a metric, and its value for each test image (N,), if it has one."""
 
     entry: dict[str, Any]
     per_image: np.ndarray | None
@@ -34,7 +34,8 @@ def measure_metric(
     """
     measure = plugins.load("metrics", name).measure
     kind = type(settings)
-    values = cast(Tensor | None, measure(*answers[kind.split], teacher.get(kind.split)))
+    own = answers[kind.split]
+    values = cast(Tensor | None, measure(*own, teacher.get(kind.split)))
     if values is None:
         return None
     entry = {
@@ -45,5 +46,9 @@ def measure_metric(
         "smallest_difference": settings.smallest_difference,
         "higher_is_better": kind.higher_is_better,
         "reason": kind.reason,
+        "split": kind.split,
+        "images": len(own.labels),
     }
-    return Measured(entry, values.numpy() if values.dim() else None)
+    # Networks are compared on test images, so a value for each image is of these.
+    by_image = values.dim() and kind.split == "test"
+    return Measured(entry, values.numpy() if by_image else None)

@@ -35,9 +35,9 @@ DETECTABLE = """\
   here, which few seeds tell roughly; of one question alone, before Holm's correction.
 """
 FIDELITY = """\
-- Fidelity is measured on the {images}, with Student's t interval over seeds, cut at 0 and at 100 %.
-  Matching the teacher better need not mean a better student (Stanton et al. 2021, "Does knowledge
-  distillation really work?", arXiv 2106.05945).
+- Fidelity is measured on the {tested}{trained}, with Student's t interval over seeds, cut at 0 and
+  at 100 %. Matching the teacher better need not mean a better student (Stanton et al. 2021, "Does
+  knowledge distillation really work?", arXiv 2106.05945).
 """
 BEST = """\
 What the highest accuracy of all epochs, picked by the {images} themselves, would have reported, and
@@ -121,19 +121,35 @@ def format_comparison(compared: Compared, sentences: list[str]) -> str:
     lines += contrast_table(compared, planned)
     lines += ["", *(f"- {sentence}." for sentence in sentences), "", *training_note(results)]
     lines += ["## Fidelity to the teacher", "", *fidelity_table(compared), ""]
-    lines += ["## Best epoch against the last", "", *BEST.format(images=metric.images).splitlines()]
+    lines += [
+        "## Best epoch against the last",
+        "",
+        *BEST.format(images=results.worded("test images")).splitlines(),
+    ]
     lines += ["", *format_rows(results, best_rows(results)), ""]
     lines += ["## How it was computed", ""]
     more = DETECTABLE * planned + FIDELITY * bool(len(compared.fidelity))
     words = {
-        "label": metric.label, "count": f"{results.runs[0].metrics['images']:,}",
-        "images": metric.images, "better": metric.better, "unit": metric.unit_words,
+        "label": metric.label, "count": f"{metric.number_of_images:,}", "images": metric.images,
+        "tested": results.worded("test images"), "trained": trained_words(compared),
+        "better": metric.better, "unit": metric.unit_words,
         "least": metric.amount(metric.smallest_difference), "reason": reason_for(metric),
         "over": f", and other {metric.images}" * by_image, "level": compared.level,
         "narrow": f"{200 * settings.confidence - 100:.4g} %", "questions": len(findings),
         "threshold": f"{1 - settings.confidence:.3g}", "power": f"{100 * settings.power:.3g} %",
     }  # fmt: skip
     return "\n".join(lines) + "\n" + METHODS.format(more=more.format(**words), **words)
+
+
+def trained_words(compared: Compared) -> str:
+    """Say what of fidelity is measured on training images, and on how many; often nothing is."""
+    others = [metric for metric in fidelity_metrics(compared.results).values()
+              if metric.images == "training images"]  # fmt: skip
+    told = [
+        f"{metric.label[0].lower()}{metric.label[1:]} on {metric.number_of_images:,}"
+        for metric in others
+    ]
+    return f" ({', '.join(told)} of these)" * bool(told)
 
 
 def reason_for(metric: Metric) -> str:

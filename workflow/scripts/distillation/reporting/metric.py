@@ -18,6 +18,7 @@ class Metric(NamedTuple):
     smallest_difference: float
     higher_is_better: bool | None = None
     images: str = "test images"
+    number_of_images: int = 0
 
     @property
     def step(self) -> str:
@@ -54,10 +55,17 @@ def metrics_of(results: Results) -> dict[str, Metric]:
     return {
         name: Metric(
             name, results.worded(words["label"]), words["unit"], words["decimals"],
-            words["smallest_difference"], words["higher_is_better"], results.worded("test images"),
+            words["smallest_difference"], words["higher_is_better"],
+            "training images" if trained_on(words) else results.worded("test images"),
+            words.get("images", results.runs[0].metrics["images"]),
         )
         for name, words in first_of(run.metrics["metrics"] for run in results.runs).items()
     }  # fmt: skip
+
+
+def trained_on(entry: dict[str, Any]) -> bool:
+    """Return whether a metric of metrics.json is of training images; older ones don't say."""
+    return entry.get("split", "test") == "train"
 
 
 def find_metric(results: Results, name: str) -> Metric:

@@ -204,7 +204,7 @@ def format_overview(cells: list[Cell], metric: str, unit: str) -> str:
     lines[-1] += " deviation over n seeds."
     lines += ["", *grid(cells, last_epoch), "## Differences to the baseline", ""]
     lines += [
-        "With the interval over seeds and test images that comparison.md of each experiment "
+        "With the interval over seeds and images measured on that comparison.md of each experiment "
         f"explains. Above and below mean by more than {interest or 'what is of interest'}, "
         "equivalent means nearer than that; each experiment's questions are corrected for their "
         "number, and what isn't shown isn't refuted by that. Where one teacher taught, it is said "
@@ -213,8 +213,8 @@ def format_overview(cells: list[Cell], metric: str, unit: str) -> str:
     ]  # fmt: skip
     lines += ["## What the best test epoch would have said", ""]
     lines += [
-        "Chosen by the test images themselves, so not a result; in brackets by how much it is "
-        "above the last epoch.",
+        "Chosen by the images measured on, so not a result; in brackets how much it is above the "
+        "last epoch.",
         "", *grid(cells, best_epoch),
     ]  # fmt: skip
     sources = [*dict.fromkeys(cell.source for cell in cells if cell.source)]

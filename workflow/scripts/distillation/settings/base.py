@@ -56,13 +56,11 @@ class Settings(BaseModel):
 class TermSettings(Settings):
     """What every term of the objective has; its own settings come beside these.
 
-    Class variables: `label` for tables and figures; `needs`, what it reads of the teacher;
-    `attention`, whether it makes attention maps alike, which claims on maps are judged by.
+    Class variables: `label` for tables and figures; `needs`, what it reads of the teacher.
     """
 
     label: ClassVar[str]
     needs: ClassVar[Literal["nothing", "logits", "stages"]]
-    attention: ClassVar[bool] = False
 
     weight: float = Field(1, ge=0, description="factor of the term in the total")
     schedule: Literal["constant", "linear", "cosine"] = Field(
@@ -71,6 +69,10 @@ class TermSettings(Settings):
     warmup_epochs: int = Field(
         0, ge=0, description="first epochs, in which the weight rises evenly to where it belongs"
     )
+
+    def teaches_attention(self) -> bool:
+        """Return whether it makes attention maps of an image like the teacher's of that image."""
+        return False
 
     def check_pair(self, pair: "Pair") -> None:
         """Refuse networks that can't serve the term; raise `ValueError`. All can, by default."""
@@ -105,6 +107,10 @@ class FormatSettings(Settings):
         """Return counts and shape of the images, for estimates; an absent source has no images."""
         raise NotImplementedError
 
+    def read_sizes(self) -> "Sizes":
+        """Return the same of all images that are read, where some of them are left out."""
+        return self.sizes()
+
 
 class Sizes(Settings):
     """What estimates of time and memory need of a data set."""
@@ -120,8 +126,7 @@ class MetricSettings(Settings):
     """What every metric has.
 
     Class variables: `label` and `unit` for tables; `decimals`; `higher_is_better`, or None where
-    neither is; `needs_teacher`; `split`, of whose images it is (a metric of training images has no
-    value for each, since networks are compared on test images); `reason` for the smallest
+    neither is; `needs_teacher`; `split`, of whose images it is; `reason` for the smallest
     difference of interest.
     """
 

@@ -72,8 +72,12 @@ class HoldOutSettings(FormatSettings):
         train = math.ceil(found.train * (self.training_fraction or 1))
         return found.model_copy(update={"train": train})
 
+    def read_sizes(self) -> Sizes:
+        """Return counts and shape of all images of the source."""
+        return self.source_sizes()
+
     def divided_sizes(self) -> Sizes:
-        """Return the same before any training images are left out."""
+        """Return the same as `sizes` before any training images are left out."""
         source, fraction = self.source_sizes(), self.validation_fraction
         if fraction is None:
             return source

@@ -119,10 +119,13 @@ class Estimates:
         )
 
     def evaluation_minutes(self, model: str) -> int:
-        """Return the minutes of a network's passes over the test split."""
-        test = self.sizes.test
-        batches = test / self.choices.evaluation.batch_size
-        return self.minutes(test * self.cost(model)["multiply_accumulates"], batches)
+        """Return the minutes of passes over test images, and training images if a metric asks."""
+        asked = self.choices.evaluation
+        images = self.sizes.test
+        if any(type(metric).split == "train" for metric in self.experiment.metrics.values()):
+            images += min(asked.training_images, self.sizes.train)
+        batches = images / asked.batch_size
+        return self.minutes(images * self.cost(model)["multiply_accumulates"], batches)
 
     def students_minutes(self) -> int:
         """Return the minutes of evaluating the students that train together."""
@@ -158,7 +161,7 @@ def plan_line(minutes: Collection[int], devices: Iterable[str]) -> str:
 
 
 def preparing_megabytes(data: FormatSettings) -> int:
-    """Return the megabytes of preparing a data set."""
-    sizes = data.sizes()
+    """Return the megabytes of preparing a data set, whose images are all read."""
+    sizes = data.read_sizes()
     images = (sizes.train + sizes.test) * sizes.side**2 * sizes.channels / 1e6
     return math.ceil(1000 + COPIES * images)

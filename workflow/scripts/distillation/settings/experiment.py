@@ -610,10 +610,13 @@ class Experiment:
 
     def claims_flags(self) -> list[str]:
         """Return the flags of judging claims."""
+        # Those of another teacher than maps are compared with are none of them.
+        _, compared = self.taught_by(self.choices.seeds[0]) or (None, [])
         attentive = [
             method
             for method in self.students
-            if any(term.attention for term in self.terms[method].values())
+            if method in compared
+            and any(term.teaches_attention() for term in self.terms[method].values())
         ]
         named = {"attention_methods": attentive, "object_mask": self.object_mask}
         below = self.choices.claims.below or []
@@ -654,9 +657,14 @@ class Experiment:
         terms: Iterable[str] = (),
         metrics: Iterable[str] = (),
     ) -> str:
-        """Return the digests of a script, of the networks of models, and of terms and metrics."""
+        """Return the digests of a script, of the networks of models, and of terms and metrics.
+
+        What a metric declares beside its settings decides what is measured, and no flag has it.
+        """
         families = [network.family for network in map(self.network_of, models) if network]
-        return digests(script, {"networks": families, "terms": terms, "metrics": metrics})
+        code = digests(script, {"networks": families, "terms": terms, "metrics": metrics})
+        told = [declared_beside("metrics", name) for name in metrics]
+        return f"{code}, {digest.shortened(repr(told))}" if told else code
 
     def training_code(self, *models: str) -> str:
         """Return the digests of the training of a teacher, a student or several together.

@@ -25,7 +25,6 @@ class Settings(TermSettings):
 
     label: ClassVar[str] = "AT"
     needs: ClassVar[Literal["nothing", "logits", "stages"]] = "stages"
-    attention: ClassVar[bool] = True
 
     weight: float = Field(
         1000, ge=0, description="factor of the term in the total; 1000 in arXiv 1612.03928's code"
@@ -45,6 +44,10 @@ class Settings(TermSettings):
         description="whose maps the student's follow: the teacher's of the same image, or, as a "
         "control, of the next one in the batch, which tell nothing of the image itself",
     )
+
+    def teaches_attention(self) -> bool:
+        """Return whether maps follow the teacher's of the same image, which claims ask about."""
+        return self.images == "same"
 
     def check_pair(self, pair: Pair) -> None:
         """Refuse networks without stages that belong together; raise `ValueError`."""
