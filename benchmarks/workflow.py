@@ -34,6 +34,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flag = parser.add_argument
     flag("--cores", type=int, default=4, help="jobs at a time")
     flag("--arguments", default="all", help="of snakemake, in one word")
+    flag("--folder", type=Path, help="where the clone is made and stays; default: it is removed")
     flag("--json", type=Path, required=True, help="output: all that was measured")
     flag("--markdown", type=Path, required=True, help="output: a table of it")
     return parser.parse_args(argv)
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_args(argv)
     words = ["--cores", str(arguments.cores), *shlex.split(arguments.arguments)]
     with tempfile.TemporaryDirectory() as folder:
-        measured = measure(words, Path(folder, "clone"))
+        measured = measure(words, arguments.folder or Path(folder, "clone"))
     machine = arms.describe_machine(torch.device("cpu")) | {"cores": str(os.cpu_count())}
     command = shlex.join(["snakemake", *words])
     minutes = measured["seconds"] / 60
