@@ -248,9 +248,14 @@ def draw_forest(cells: list[Cell], metric: str, unit: str) -> Figure:
         axes.plot((cell.low, cell.high), (place, place), color=colour, linewidth=2.4)
         axes.plot(cell.difference, place, "o", color=colour, markersize=7)
     axes.axvline(0, color="0.3", linewidth=1)
-    axes.set_yticks(range(len(rows)), [row if isinstance(row, str) else row.label for row in rows])
-    for text, row in zip(axes.get_yticklabels(), rows, strict=True):
-        text.set_fontweight("bold" if isinstance(row, str) else "normal")
+    # Names of pairs are long: they stand above their rows, over the plot, not beside it.
+    across = axes.get_yaxis_transform()
+    for place, row in enumerate(rows):
+        if isinstance(row, str):
+            axes.text(0.01, place, row, transform=across, va="center", weight="bold", size="small",
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+    names = {place: row.label for place, row in enumerate(rows) if not isinstance(row, str)}
+    axes.set_yticks([*names], [*names.values()])
     axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
