@@ -97,8 +97,9 @@ def read_teacher(path: Path, answers: BySplit) -> dict[str, Tensor]:
             raise ValueError(f"{path}: has no predictions of training images; expected{as_here}")
         if theirs.logits.shape != logits.shape or not theirs.labels.equal(labels):
             raise ValueError(
-                f"{path}: predictions of other {KINDS[split]} images or classes; found "
-                f"{tuple(theirs.logits.shape)}, expected {tuple(logits.shape)}"
+                f"{path}: predictions of other images or classes; found "
+                f"{tuple(theirs.logits.shape)}, expected {tuple(logits.shape)} of "
+                f"{KINDS[split]} images"
                 + (as_here if split == "train" else " with the same labels")
             )
         check_finite(path, split, theirs.logits)
