@@ -1,8 +1,9 @@
 r"""Simulate how often intervals hold the true difference, and judgements err.
 
 Two methods on the same test images, right or wrong on each, for several seeds, with true
-differences at which a judgement is hardest: none, and the smallest one of interest. A tenth of the
-images is contested: methods differ on each with a leaning of the image's own, and of the seed's.
+differences at which a judgement is hardest: none, and the smallest one of interest. Some images are
+contested: methods differ on each with a leaning of the image's own, and of the seed's. How large
+all of this is in published studies is what benchmarks/noise.py finds.
 
     python benchmarks/coverage.py --json docs/benchmarks/coverage.json \
         --markdown docs/benchmarks/coverage.md
@@ -32,12 +33,12 @@ from distillation.settings.arguments import Parser, add_flags, run, taken
 from distillation.settings.base import Settings
 
 SEEDS, IMAGES = (2, 3, 5, 10), (540, 10_000)
-# Of a method's accuracy from seed to seed, in points, and its correlation with the other's.
-SPREADS = ((0.1, 0.0), (0.3, 0.0), (0.5, 0.0), (0.5, 0.5))
+# Of a method's accuracy from seed to seed, in points; its correlation with the other's; and the part
+# of the images that is contested.
+SPREADS = ((0.1, 0.0, 0.1), (0.3, 0.0, 0.1), (0.5, 0.0, 0.1), (0.5, 0.5, 0.1), (2.0, 0.0, 0.25))
 # The strongest leaning of an image to a method; from 0.5 on the image tells who is right, if one.
-LEANINGS = (0.3, 0.8)
+LEANINGS = (0.3, 0.5, 0.8)
 SMALLEST = 0.5
-CONTESTED = 0.1
 # What each of two methods, and both together, truly add: nothing, and what is hardest to judge.
 EFFECTS = {
     "none": (0, 0, 0), "one just beyond": (0.501, 0, 0.501), "one just within": (0.499, 0, 0.499),
@@ -69,6 +70,7 @@ class Cell(NamedTuple):
     images: int
     deviation: float
     correlation: float
+    contested: float
     leaning: float
 
 
@@ -77,10 +79,10 @@ def draw(true: float, cell: Cell, generator: np.random.Generator) -> np.ndarray:
 
     Their mean over all seeds and images that there could be is `true`, in points.
     """
-    seeds, images, deviation, correlation, leaning = cell
+    seeds, images, deviation, correlation, part, leaning = cell
     between = deviation * (2 * (1 - correlation)) ** 0.5
-    contested = generator.binomial(images, CONTESTED)
-    by_seed = (true + generator.normal(0, between, (seeds, 1))) / (100 * CONTESTED)
+    contested = generator.binomial(images, part)
+    by_seed = (true + generator.normal(0, between, (seeds, 1))) / (100 * part)
     means = by_seed + generator.uniform(-leaning, leaning, contested)
     differ = np.maximum(np.abs(means), 0.5 if leaning < 0.5 else 0)
     chance = generator.random((seeds, contested))
@@ -151,8 +153,8 @@ def written(content: dict) -> str:
         "# Coverage of intervals and false judgements, simulated", "",
         f"Percent of {content['trials']:,} experiments of each kind and true difference, least to "
         f"most over {' and '.join(map(str, IMAGES))} test images, standard deviations of seeds of "
-        "0.1 to 0.5 points, correlated between methods or not, and images that lean to a method "
-        f"weakly or strongly; delta is {SMALLEST} points. By chance a share of 95 % is off by "
+        "0.1 to 2 points, correlated between methods or not, and images that lean to a method "
+        f"weakly to strongly; delta is {SMALLEST} points. By chance a share of 95 % is off by "
         f"{content['chance']:.1f} (2 standard errors). Written by benchmarks/coverage.py; "
         "docs/statistics.md says what it means.", "",
         *table_lines(["Seeds", *NOMINAL], lines), "",

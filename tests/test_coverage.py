@@ -24,7 +24,7 @@ def test_intervals_and_judgements(seeds: int, leaning: float) -> None:
     """Coverage is within 2 points of nominal and chance; what is said falsely is rare enough."""
     trials = 500
     generator = np.random.default_rng([seeds, round(10 * leaning)])
-    cell = BENCHMARK["Cell"](seeds, 540, deviation=0.4, correlation=0.5, leaning=leaning)
+    cell = BENCHMARK["Cell"](seeds, 540, 0.4, 0.5, 0.1, leaning)
     found = BENCHMARK["simulate"](cell, trials, generator)
     for name, stated in BENCHMARK["NOMINAL"].items():
         if name.startswith("in "):

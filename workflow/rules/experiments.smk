@@ -15,7 +15,7 @@ from distillation.settings import estimates
 from distillation.settings.base import SettingsError
 from distillation.settings.config import check_files
 from distillation.settings.estimates import Estimates
-from distillation.settings.experiment import data_code, data_flags, load_experiments
+from distillation.settings.experiment import check_alike, data_code, data_flags, load_experiments
 from distillation.settings.versions import other_versions
 
 try:
@@ -41,11 +41,17 @@ if workflow.is_main_process:
             logger.warning(f"warning: {line}")
     # What is built; Snakemake tells its targets only when all rules are read.
     ASKED = [name for name in EXPERIMENTS if name in sys.argv] or CONFIG.run
+    # A target, or a file of it.
+    OVERVIEW = any(Path(word).stem == "overview" for word in sys.argv)
+    if OVERVIEW:
+        ASKED = [*dict.fromkeys([*ASKED, *CONFIG.run])]
     try:
         for name in ASKED:
             for method in EXPERIMENTS[name].students:
                 EXPERIMENTS[name].check_pair(method)
-        for line in [line for name in CONFIG.run for line in EXPERIMENTS[name].equal_cost_lines()]:
+        if OVERVIEW:
+            check_alike([EXPERIMENTS[name] for name in CONFIG.run])
+        for line in [line for name in ASKED for line in EXPERIMENTS[name].equal_cost_lines()]:
             logger.warning(line)
     except SettingsError as error:
         sys.exit(f"error in the config: {error}")
@@ -126,11 +132,11 @@ def figure_labels(wildcards):
     return {"experiment": wildcards.experiment, "what": wildcards.name.replace("_", " ")}
 
 
-def reported(path, caption, category, name):
+def reported(path, caption, category, name, experiment="{experiment}"):
     """Mark an output as part of the report, under a category, the experiment and its name."""
     return report(
         path,
         caption=f"../report/{caption}.rst",
         category=category,
-        labels={"experiment": "{experiment}", "what": name},
+        labels={"experiment": experiment, "what": name},
     )

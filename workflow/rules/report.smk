@@ -177,8 +177,8 @@ rule render_overview:
     output:
         csv="results/overview.csv",
         markdown="results/overview.md",
-        page="results/overview.html",
-        png="results/overview.png",
+        page=reported("results/overview.html", "overview", RESULTS, "table", "all of the run"),
+        png=reported("results/overview.png", "overview_figure", RESULTS, "figure", "all of the run"),
         svg="results/overview.svg",
     log:
         "logs/render_overview.log",

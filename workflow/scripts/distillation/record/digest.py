@@ -66,7 +66,7 @@ def closure_digest(file: Path, root: Path) -> str:
     files = sorted(import_closure(file, root))
     return shortened(
         "".join(
-            f"{each.relative_to(root).as_posix()}\n{normalised_source(each.read_bytes())}\n"
+            f"{each.relative_to(root).as_posix()}\n{read_source(each.read_bytes())[1]}\n"
             for each in files
         )
     )
@@ -85,27 +85,27 @@ def import_closure(file: Path, root: Path) -> set[Path]:
     # Most names are of packages elsewhere, for which the disk need not be asked.
     own = {path.stem for path in root.iterdir()}
     found: set[Path] = set()
+    known: set[str] = set()
     waiting = [file]
     while waiting:
         file = waiting.pop()
         if file not in found and not file.is_relative_to(root / DECLARATIONS):
             found.add(file)
             package = file.relative_to(root).parent.parts
-            names = imported_names(file.read_bytes(), package)
+            names = imported_names(file.read_bytes(), package) - known
+            known |= names
             near = (name for name in names if name.partition(".")[0] in own)
             waiting += [path for name in near for path in module_files(name, root)]
     return found
 
 
-# Cached, because most files are imported by several scripts.
-@cache
 def imported_names(source: bytes, package: tuple[str, ...]) -> set[str]:
     """Return the dotted names that code in `package` may import, wherever the statement stands."""
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in read_source(source)[0]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        else:
             parents = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*parents, *([node.module] if node.module else [])])
             # `from package import name`: the name may be a module or something inside one.
@@ -123,20 +123,13 @@ def module_files(name: str, root: Path) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
+# Cached, because most files are imported by several scripts, and parsing is what takes time.
 @cache
-def normalised_source(source: bytes) -> str:
-    """Return code as its syntax tree writes it, without comments, docstrings and `Settings`."""
+def read_source(source: bytes) -> tuple[list[ast.Import | ast.ImportFrom], str]:
+    """Return a file's import statements, and its code without comments, docstrings, `Settings`."""
     tree = ast.parse(source)
-    tree.body = [
-        node for node in tree.body
-        if not (isinstance(node, ast.ClassDef) and node.name == "Settings")
-    ]  # fmt: skip
-    return unparsed(tree)
-
-
-def unparsed(tree: ast.Module) -> str:
-    """Return a syntax tree as code, without its docstrings, which are taken out of it."""
-    for node in ast.walk(tree):
+    nodes = [*ast.walk(tree)]
+    for node in nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
@@ -144,4 +137,9 @@ def unparsed(tree: ast.Module) -> str:
             # Only a module may be empty.
             if not node.body and not isinstance(node, ast.Module):
                 node.body = [ast.Pass()]
-    return ast.unparse(tree)
+    tree.body = [
+        node for node in tree.body
+        if not (isinstance(node, ast.ClassDef) and node.name == "Settings")
+    ]  # fmt: skip
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    return imports, ast.unparse(tree)

@@ -1,5 +1,6 @@
 """One table across experiments: a row for each pair of networks, a column for each method."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -235,10 +236,10 @@ def draw_forest(cells: list[Cell], metric: str, unit: str) -> Figure:
         for place, name in enumerate(dict.fromkeys(cell.label for cell in cells))
     }
     rows: list[Cell | str] = []
-    for cell in drawn:
-        if cell.pair not in rows:
-            rows.append(cell.pair)
-        rows.append(cell)
+    # Experiments may have one title and one pair.
+    for _, group in itertools.groupby(drawn, key=lambda cell: cell.experiment):
+        cells_of = [*group]
+        rows += [cells_of[0].pair, *cells_of]
     figure, axes = plt.subplots(figsize=(WIDTH, AROUND + ROW * max(1, len(rows))))
     for place, cell in enumerate(rows):
         if isinstance(cell, str):

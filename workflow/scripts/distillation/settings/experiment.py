@@ -715,6 +715,21 @@ def load_experiments(content: Map) -> tuple[Config, dict[str, Experiment]]:
     return config, found
 
 
+def check_alike(experiments: list[Experiment]) -> None:
+    """Raise unless experiments can stand in one table: compared by one metric.
+
+    Raises:
+        SettingsError: they aren't.
+    """
+    first, *others = experiments
+    for other in others:
+        if (found := other.choices.comparison.metric) != first.choices.comparison.metric:
+            raise SettingsError(
+                f"{other.where}.comparison.metric: found {found} in a run beside {first.name}; "
+                f"allowed, for an overview: {first.choices.comparison.metric}"
+            )
+
+
 def data_flags(config: Config, name: str) -> list[str]:
     """Return the flags of preparing a data set: its format, with its settings."""
     return plugin_flags("--format", dict([config.data[name]]))
