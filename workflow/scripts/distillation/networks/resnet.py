@@ -3,9 +3,10 @@
 Source: He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv 1512.03385: the
 networks of section 4.2 with three stages, and those of table 1 with bottlenecks and four stages.
 Both as the distillation literature has them (Tian et al. 2020, arXiv 1910.10699): where the shape
-changes the shortcut is a 1 x 1 convolution with batch norm; the networks that are four times as
-wide, as resnet8x4, have a stem of 32 channels; and ResNet50's stem is a 3 x 3 convolution at full
-resolution, with no pooling after it, and the stride is that of the 3 x 3 convolution of a block.
+changes the shortcut is a 1 x 1 convolution with batch norm; networks of any width above 1 have a
+stem of 32 channels, as resnet8x4 has there (widths other than 1 and 4 it doesn't have); and
+ResNet50's stem is a 3 x 3 convolution at full resolution, with no pooling after it, and the stride
+is that of the 3 x 3 convolution of a block.
 """
 
 from collections.abc import Sequence
@@ -63,7 +64,7 @@ def build(settings: Settings, classes: int, channels: int) -> "ResNet":
     if settings.block == "bottleneck":
         sizes = [256 * width, 512 * width, 1024 * width, 2048 * width]
         return ResNet(Bottleneck, 64 * width, sizes, BOTTLENECKS[settings.depth], classes, channels)
-    # Those of width 4 have a stem of 32 channels, not of 16 or 64. arXiv 1910.10699's code.
+    # Width 4 has 32 in arXiv 1910.10699's code, not 16 or 64. Other widths, which are ours, too.
     stem = 16 if width == 1 else 32
     sizes = [16 * width, 32 * width, 64 * width]
     return ResNet(Block, stem, sizes, 3 * ((settings.depth - 2) // 6,), classes, channels)

@@ -41,8 +41,9 @@ class Settings(TermSettings):
 class Term(terms.Term):
     """The parts `distance_wise` and `angle_wise`, each with its weight, of the networks' embedding.
 
-    The embedding of an image is the last stage averaged over its positions, (N, C). The paper
-    averages after the activation that follows the stage, we do before it.
+    The embedding of an image is the last stage averaged over its positions, (N, C). The paper's is
+    what the classifier is given: averaged after the normalisation and activation that follow the
+    stage, and in MobileNetV2 and ShuffleNetV2 after a last convolution too. Ours is before these.
     """
 
     def __init__(self, settings: Settings, pair: Pair) -> None:
