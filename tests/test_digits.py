@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from distillation.formats.digits import MASK_LEVEL, Settings, enlarge, read
 from distillation.settings.base import SettingsError, checked
+from shell import ROOT
 
 # Every image is a source digit itself: nothing is enlarged, moved or covered.
 PLAIN = {
@@ -78,6 +80,25 @@ def test_held_out_digits_are_in_no_other_split() -> None:
     # Estimates count before digits are split by whole numbers, twice here.
     assert abs(sizes.train - 3 * len(train)) <= 6
     assert abs(sizes.test - 2 * len(test)) <= 4
+
+
+def test_candidates_of_the_first_run_see_no_test_digit() -> None:
+    """What the first run was chosen on are digits that no test split of it or a repetition has."""
+    study = yaml.safe_load((ROOT / "docs/results/first_run.yaml").read_text())["data"]
+    own = yaml.safe_load((ROOT / "config.yaml").read_text())["data"]["digits"]
+    split_by = ("test_fraction", "seed", "validation_fraction", "validation_seed")
+
+    def shown(data: dict[str, Any], split: str) -> set[int]:
+        """Return the digits of a split."""
+        plain = make(PLAIN, **{key: data[key] for key in split_by if key in data})
+        return {*sources_of(plain[f"{split}_images"])}
+
+    tested = [shown(data, "test") for data in (own, study["digits_half"])]
+    held_out = [data for data in study.values() if data["validation_fraction"]]
+    assert len(held_out) == 2
+    for data in held_out:
+        for split in SPLITS:
+            assert all(shown(data, split).isdisjoint(test) for test in tested)
 
 
 def test_clutter_comes_from_the_same_split() -> None:
