@@ -7,7 +7,8 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def describe_step(
 
     Args:
         arguments: what the script was given; settings become maps.
-        packages: those whose version can change the result.
+        packages: those whose version can change the result; one that isn't installed is left out.
         plugins: kind and name of each that was used.
         more: further entries.
     """
@@ -48,12 +49,24 @@ def describe_step(
         "seed": getattr(arguments, "seed", None),
         "code_digest": code_digest(Path(script)),
         "plugins": {f"{kind}.{name}": plugin_digest(kind, name) for kind, name in sorted(plugins)},
-        "packages": {name: version(name) for name in packages},
+        "packages": installed(packages),
         "python": platform.python_version(),
         "commit": git("rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),
         **more,
     }
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of packages, without those that aren't installed.
+
+    On a machine for training alone, torchvision and scikit-learn may be missing.
+    """
+    found = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def is_path(value: Any) -> bool:
