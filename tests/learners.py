@@ -31,6 +31,8 @@ KD = {"labels": {"weight": 0.1}, "kd": {"weight": 0.9}}
 AT = {"labels": {}, "at": {"weight": 100}}
 HINT = {"labels": {}, "hint": {"weight": 2}}
 ALL = KD | {"at": {"weight": 100, "schedule": "linear"}, "hint": {"weight": 2}}
+OTHERS: dict[str, Any] = {name: {} for name in ("labels", "sp", "rkd", "dkd", "dist")}
+OTHERS |= {"kd": {"standardise": True}}
 METHODS = {"baseline": BASELINE, "kd": KD, "at": AT, "hint": HINT, "all": ALL}
 TIMES = ("seconds", "images_per_second")
 

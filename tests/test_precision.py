@@ -11,7 +11,7 @@ from distillation.settings.base import checked
 from distillation.settings.training import Engine
 from distillation.training import precision
 from distillation.training.precision import Picked, bfloat16_ratio, dearest_convolution, pick
-from learners import ALL, make_feed, make_step, network, teacher_network
+from learners import ALL, OTHERS, make_feed, make_step, network, teacher_network
 
 SHORT, LONG = 1e9, 1e16
 
@@ -73,12 +73,13 @@ def test_ratio_is_measured_on_the_dearest_convolution() -> None:
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
-def test_bfloat16_networks_and_float32_terms(digits: Any) -> None:
+@pytest.mark.parametrize("settings", [ALL, OTHERS])
+def test_bfloat16_networks_and_float32_terms(digits: Any, settings: dict[str, Any]) -> None:
     """The networks run in bfloat16, to within its 8 bits; weights and terms stay in float32."""
     losses = {}
     for asked in (Picked(), Picked("bfloat16")):
         feed = make_feed(digits, teacher=teacher_network(), picked=asked)
-        step = make_step(feed, ALL)
+        step = make_step(feed, settings)
         feed.begin(0, 1)
         step.begin(1)
         batch = feed(10)
