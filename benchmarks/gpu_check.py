@@ -2,30 +2,47 @@ r"""Check on a card what only a card can show, and write it as JSON.
 
 Whether a step gives the same bits run eagerly, as a CUDA graph, beside those of other students, and
 gone on with from a kept state; how many images per second each way trains, and in how much memory;
-how long the test images take; what is picked by itself. Images are noise, made here: no file is
-read. A part that fails is written down as its error, and the others go on; what there is no time
-for is left out, and said so. It ends with 1 where bits differ.
+what the chain's own scripts take, from the start of their processes; what is picked by itself.
+Images are noise, made here: no file is read. Each piece runs in a process of its own: one that
+fails is written down as its error, and the others go on; what there is no time for is left out, and
+said so. It ends with 1 where bits differ or couldn't be compared.
 
     python benchmarks/gpu_check.py --json gpu_check.json
+
+The whole environment isn't needed. Beside torch, numpy, scipy (for measure_attention) and
+tensorboard (for train_students), which a machine with a card may have already, these are enough:
+
+    packages="annotated-types|pydantic|pydantic-core|safetensors|typing-extensions|typing-inspection"
+    python -m pip install --no-deps --target packages \
+        $(grep -oE "^($packages)==[^ ]+" requirements.lock)
+    PYTHONPATH=packages python benchmarks/gpu_check.py --json gpu_check.json
+
+Where the machine has no network, another one can install them: with --only-binary :all: and
+--python-version of the Python there.
 """
 
 import argparse
-import gc
 import itertools
 import json
+import multiprocessing
+import os
 import signal
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import arms
 import torch
-from arms import MEAN, STD
+from arms import KD, MEAN, STD, Arm
+from gpu_chain import Chain
 from pydantic import Field
 from torch import Tensor
 
@@ -41,22 +58,40 @@ from distillation.training.precision import Picked, pick
 from distillation.training.step import Together
 
 PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
-# Students that train together.
-SIDE_BY_SIDE = ["baseline (WRN-16-2)", "KD", "AT+KD"]
-BITS = (["baseline (WRN-16-2)"], ["AT+KD"], SIDE_BY_SIDE)
-SPEEDS = (["baseline (WRN-16-2)"], ["teacher (WRN-40-2)"], ["KD"], ["AT+KD"], SIDE_BY_SIDE)
+# Beside those of the other benchmark: AT alone, and every term of this project in one objective.
+ARMS = arms.ARMS | {
+    "AT": Arm(16, 40, {"labels": {}, "at": {"weight": 1000}}),
+    # With weights by which noise doesn't diverge.
+    "all terms": Arm(
+        16, 40,
+        KD | {"at": {"weight": 10}, **{name: {"weight": 0.1} for name in
+                                       ("hint", "sp", "rkd", "dkd", "dist")}},
+    ),
+}  # fmt: skip
+BASELINE, TEACHER = "baseline (WRN-16-2)", "teacher (WRN-40-2)"
+# The students of a seed, and as many that no teacher holds up.
+FOUR = [BASELINE, "KD", "AT", "AT+KD"]
+BASELINES = [BASELINE] * 4
+TITLES = {tuple(FOUR): "four students of a seed", tuple(BASELINES): "4 baselines"}
+BITS = (FOUR, ["all terms"])
+# In order of weight; eagerly only the first few are timed, as a measure of what a graph gains.
+SPEEDS = [[BASELINE], FOUR, BASELINES, ["AT+KD"], ["KD"], [TEACHER], ["AT"]]
+EAGER = 2
 # Images of a pass over the test split, as in training.
 EVALUATION_BATCH = 1000
+
+
+Part = Literal["picked", "same_bits", "chain", "speed", "evaluation", "textbook"]
 
 
 class Check(Settings):
     """How the check runs."""
 
     device: Literal["cpu", "cuda"] = Field("cuda", description="a CPU has no graphs")
-    seconds: int = Field(330, ge=1, description="until what is left is left out")
+    seconds: int = Field(340, ge=0, description="until what is left is left out")
     small: bool = Field(False, description="tiny networks and data, to try the check itself")
     compile: bool = Field(True, description="time compiled steps, which takes longest")
-    textbook: bool = Field(False, description="time the textbook loop too; needs torchvision")
+    skip: list[Part] = Field(["textbook"], description="parts; textbook needs torchvision")
     workers: int = Field(8, ge=0, description="processes of the textbook's DataLoader")
 
 
@@ -67,30 +102,53 @@ class Scale(Settings):
     turns: int = 3
     train: int = 50_000
     test: int = 10_000
+    chain_train: int = 25_000
+    chain_test: int = 2_000
     side: int = arms.SIZE
     batch: int = arms.BATCH
     bit_steps: int = 30
     last_batch: int = 40
 
 
-SMALL = Scale(steps=2, turns=2, train=100, test=20, side=8, batch=8, bit_steps=3, last_batch=5)
+SMALL = Scale(steps=2, turns=1, train=100, test=20, chain_train=64, chain_test=20, side=8, batch=8,
+              bit_steps=3, last_batch=5)  # fmt: skip
+# Of an epoch, as the figures are given that one compares.
+EPOCH = 50_000
+# Seconds in which a device tells its name.
+MACHINE = 60
+# A process that has imported everything, and hasn't started CUDA, is copied for each piece.
+FORK = multiprocessing.get_context("fork")
 
 
 class Checker:
-    """The parts of the check: `found` is what is written, added to as they run."""
+    """The pieces of the check. Nothing touches the device but in a process of a piece's own.
 
-    def __init__(self, check: Check) -> None:
-        self.check = check
+    Args:
+        check: how it runs.
+        folder: where the chain's scripts write.
+    """
+
+    def __init__(self, check: Check, folder: Path) -> None:
+        self.check, self.folder = check, folder
         self.scale = SMALL if check.small else Scale()
-        self.device = prepare_device(check.device, 1)
-        self.cuda = self.device.type == "cuda"
-        self.deadline = time.monotonic() + check.seconds
-        self.found: dict[str, Any] = {}
+        self.cuda = check.device == "cuda"
         self.protocol = arms.PROTOCOL.model_copy(update={"batch_size": self.scale.batch})
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Return the device, which starts CUDA."""
+        return prepare_device(self.check.device, 1)
+
+    def machine(self) -> dict[str, Any]:
+        """Return what figures are measured on."""
+        return arms.describe_machine(self.device) | {
+            "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
+            "small": self.check.small,
+        }  # fmt: skip
 
     def arm(self, name: str) -> arms.Arm:
         """Return an arm, tiny if the check is small."""
-        arm = arms.ARMS[name]
+        arm = ARMS[name]
         if not self.check.small:
             return arm
         return replace(arm, depth=10, teacher=arm.teacher and 16, width=1)
@@ -105,29 +163,6 @@ class Checker:
         side = self.scale.side
         splits = (arms.noise(*each, self.device) for each in ((train, side, 1), (test, side, 2)))
         return arms.make_dataset(*splits)
-
-    def attempt(self, part: str, name: str, function: Callable[[], Any]) -> None:
-        """Write down what a function returns, or its error, or that there was no time for it."""
-        into = self.found.setdefault(part, {})
-        started = time.monotonic()
-        left = self.deadline - started
-        if left <= 0:
-            into[name] = {"left_out": f"{self.check.seconds} seconds are over"}
-        else:
-            signal.setitimer(signal.ITIMER_REAL, left)
-            try:
-                into[name] = function()
-            # Whatever it is, the other parts may still work.
-            except Exception as error:
-                into[name] = {"error": f"{type(error).__name__}: {str(error)[:2000]}"}
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-        gc.collect()
-        if self.cuda:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-        spent = time.monotonic() - started
-        print(f"{spent:5.1f} s  {part}, {name}: {json.dumps(into[name])}", flush=True)
 
     def picks(self) -> dict[str, str]:
         """Return what is picked for a short run and a long one, and why."""
@@ -164,15 +199,23 @@ class Checker:
         result["same"] = all(result[way]["same"] for way in ways)
         return result
 
-    def speed(self, names: list[str], picked: Picked, data: Dataset) -> dict[str, Any]:
-        """Return images per second of full batches, the time until the first, and memory."""
-        together = self.students(names, data, picked)
+    def speed(self, names: list[str], picked: Picked) -> dict[str, Any]:
+        """Return images per second of full batches, the time until the first, and memory.
+
+        An image that several students see counts once, but in `images_per_second_of_all`.
+        """
+        together = self.students(names, self.dataset(self.scale.train), picked)
         together.begin(0, 1)
         sizes = together.remaining()
         started = arms.seconds_of(lambda: together(next(sizes)), self.device)
         result = self.timed(lambda: together(next(sizes)))
         finite = all(int(step.bad_step) < 0 for step in together.steps)
-        return result | {"seconds_of_first_step": started, "loss_is_finite": finite}
+        speed = result["images_per_second"]
+        return result | {
+            "images_per_second_of_all": len(names) * speed,
+            f"seconds_of_{EPOCH}_images": round(EPOCH / speed, 2),
+            "seconds_of_first_step": started, "loss_is_finite": finite,
+        }  # fmt: skip
 
     def timed(self, action: Callable[[], object]) -> dict[str, Any]:
         """Return images per second of an action that trains on a batch, and memory."""
@@ -208,32 +251,83 @@ class Checker:
         ]
         return {"seconds": min(seconds[1:]), "first": seconds[0], "images": self.scale.test}
 
-    def parts(self) -> Iterable[tuple[str, str, Callable[[], Any]]]:
+    def chain(self) -> Iterable[tuple[str, Callable[[], Any]]]:
+        """Yield the pieces that run the chain's scripts: name and function, in their order."""
+        scale, check = self.scale, self.check
+        chain = Chain(self.folder, check.device, check.small)
+        sizes = scale.chain_train, scale.chain_test, scale.side
+        yield "data", partial(chain.write_data, *sizes)
+        yield "train_teacher", chain.train_teacher
+        if self.cuda and check.compile:
+            yield "train_student, compiled, cold", partial(chain.train_student, "cold", "on")
+            yield "train_student, compiled, warm", partial(chain.train_student, "warm", "on")
+        yield "train_students", chain.train_students
+        yield "tabulate_targets", chain.tabulate_targets
+        yield "evaluate", chain.evaluate
+        yield "measure_attention", chain.measure_attention
+
+    def pieces(self) -> Iterable[tuple[Part, str, Callable[[], Any]]]:
         """Yield part, name and function, in order of weight."""
+        compiled = self.cuda and self.check.compile
         yield "picked", "auto", self.picks
         for names, precision in itertools.product(BITS, PRECISIONS):
-            yield (
-                "same_bits", f"{' beside '.join(names)}, {precision}",
-                partial(self.same_bits, names, Picked(precision)),
-            )  # fmt: skip
+            run = partial(self.same_bits, names, Picked(precision))
+            yield "same_bits", f"{title(names)}, {precision}", run
+        for name, function in self.chain():
+            yield "chain", name, function
+        ways = {"eager": (Picked("bfloat16"), SPEEDS[:EAGER])}
+        if self.cuda:
+            ways["captured"] = Picked("bfloat16", graph=True), SPEEDS
+        if compiled:
+            ways["captured and compiled"] = Picked("bfloat16", True, True), SPEEDS
+        for way, (picked, all_names) in ways.items():
+            for names in all_names:
+                yield "speed", f"{title(names)}, {way}", partial(self.speed, names, picked)
         for depth in (10,) if self.check.small else (16, 40):
             yield "evaluation", f"depth {depth}", partial(self.evaluation, depth)
-        data = self.dataset(self.scale.train)
-        ways = {"eager": Picked("bfloat16")}
-        if self.cuda:
-            ways["captured"] = Picked("bfloat16", graph=True)
-            if self.check.compile:
-                ways["captured and compiled"] = Picked("bfloat16", compiled=True, graph=True)
-        for (way, picked), names in itertools.product(ways.items(), SPEEDS):
-            yield (
-                "speed", f"{' beside '.join(names)}, {way}",
-                partial(self.speed, names, picked, data),
-            )  # fmt: skip
-        if self.cuda and self.check.compile:
-            compiled = Picked("bfloat16", compiled=True)
-            yield "same_bits", "AT+KD, compiled", partial(self.same_bits, ["AT+KD"], compiled)
-        for names in SPEEDS[:-1] if self.check.textbook else ():
-            yield "speed", f"{names[0]}, textbook", partial(self.textbook, names[0])
+        if compiled:
+            run = partial(self.same_bits, ["AT+KD"], Picked("bfloat16", compiled=True))
+            yield "same_bits", "AT+KD, compiled", run
+        for name in (BASELINE, TEACHER, "KD", "AT+KD"):
+            yield "textbook", name, partial(self.textbook, name)
+
+
+def title(names: list[str]) -> str:
+    """Return what students are called together."""
+    return TITLES.get(tuple(names), " beside ".join(names))
+
+
+def apart(function: Callable[[], Any], seconds: float) -> Any:
+    """Return what a function returns in a process of its own, or its error.
+
+    The process and what it has started end with this call.
+    """
+    receiver, sender = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=tell, args=(function, sender))
+    process.start()
+    sender.close()
+    try:
+        if receiver.poll(seconds):
+            return receiver.recv()
+        return {"error": "time is up"}
+    except EOFError:
+        process.join()
+        return {"error": f"the process ended with {process.exitcode}"}
+    finally:
+        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(cast(int, process.pid), signal.SIGKILL)
+        process.join()
+
+
+def tell(function: Callable[[], Any], sender: Connection) -> None:
+    """Send what a function returns, or its error, from a process that leads a group."""
+    os.setsid()
+    try:
+        sender.send(function())
+    # Whatever it is, it belongs into the report.
+    except Exception as error:
+        sender.send({"error": f"{type(error).__name__}: {str(error)[:2000]}"})
 
 
 def train(make: Callable[[int], Together], stop: int | None) -> dict[str, Tensor]:
@@ -281,26 +375,31 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def time_is_up(*_: object) -> None:
-    """End the part that is running."""
-    raise TimeoutError("time is up")
-
-
 def main(argv: list[str] | None = None) -> None:
-    """Run all parts, writing the JSON after each."""
+    """Run all pieces, writing the JSON after each."""
     arguments = parse_args(argv)
     check = taken(Check, arguments)
-    checker = Checker(check)
-    checker.found["machine"] = arms.describe_machine(checker.device) | {
-        "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "small": check.small,
-    }  # fmt: skip
-    print(json.dumps(checker.found["machine"]), flush=True)
-    signal.signal(signal.SIGALRM, time_is_up)
-    for part, name, function in checker.parts():
-        checker.attempt(part, name, function)
-        with replacing(arguments.json) as file:
-            file.write_text(json.dumps(checker.found, indent=2) + "\n")
-    same = [each.get("same", False) for each in checker.found["same_bits"].values()]
+    deadline = time.monotonic() + check.seconds
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        # What is compiled is found again by the next piece, and not from an earlier check.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/compiled"
+        checker = Checker(check, Path(folder))
+        found["machine"] = apart(checker.machine, MACHINE)
+        print(json.dumps(found["machine"]), flush=True)
+        for part, name, function in checker.pieces():
+            if part in check.skip:
+                continue
+            started = time.monotonic()
+            left_out = {"left_out": f"{check.seconds} seconds are over"}
+            left = deadline - started
+            result = apart(function, left) if left > 0 else left_out
+            found.setdefault(part, {})[name] = result
+            spent = time.monotonic() - started
+            print(f"{spent:5.1f} s  {part}, {name}: {json.dumps(result)}", flush=True)
+            with replacing(arguments.json) as file:
+                file.write_text(json.dumps(found, indent=2) + "\n")
+    same = [each.get("same", False) for each in found.get("same_bits", {}).values()]
     if not all(same):
         sys.exit(f"gpu_check.py: {same.count(False)} of {len(same)} trainings: no same bits")
 

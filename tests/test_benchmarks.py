@@ -33,20 +33,6 @@ def test_training_step(tmp_path: Path) -> None:
     assert f"| {shares['convolution']:.0%} | {shares['batch norm']:.0%} |" in said
 
 
-def test_gpu_check(tmp_path: Path) -> None:
-    """In small and on a CPU the check of a card finds the same bits and an answer for all parts."""
-    run_in_shell(
-        tmp_path,
-        f"{sys.executable} {ROOT}/benchmarks/gpu_check.py --device cpu --small --json check.json",
-    )
-    content = json.loads((tmp_path / "check.json").read_text())
-    assert set(content) == {"machine", "picked", "same_bits", "evaluation", "speed"}
-    assert len(content["same_bits"]) == 6
-    assert all(part["same"] for part in content["same_bits"].values())
-    assert len(content["speed"]) == 5
-    assert all(part["images_per_second"] > 0 for part in content["speed"].values())
-
-
 def test_workflow(tmp_path: Path) -> None:
     """The workflow is timed in a clone, and both outputs tell the same."""
     said = run_in_shell(

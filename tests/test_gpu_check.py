@@ -1,0 +1,105 @@
+"""The check of a card: its pieces stand or fall by themselves, and in small it runs on a CPU."""
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillation.settings import plugins
+from shell import ROOT
+
+sys.path.append(str(ROOT / "benchmarks"))
+
+CHECK = importlib.import_module("gpu_check")
+SECONDS = 60
+# Python warns of threads at a fork, which numpy's library of matrix products has; none runs.
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
+
+def refuse() -> None:
+    """Fail as a library does."""
+    raise RuntimeError("no graph")
+
+
+@pytest.mark.parametrize(
+    ("function", "seconds", "expected"),
+    [
+        (dict, SECONDS, {}),
+        (refuse, SECONDS, {"error": "RuntimeError: no graph"}),
+        (lambda: os._exit(3), SECONDS, {"error": "the process ended with 3"}),
+        (lambda: os.kill(os.getpid(), 9), SECONDS, {"error": "the process ended with -9"}),
+        (threading.Event().wait, 0, {"error": "time is up"}),
+    ],
+)
+def test_a_piece_has_a_process_of_its_own(function: Any, seconds: int, expected: object) -> None:
+    """What a piece returns is found, or how it failed, or that it took too long."""
+    assert CHECK.apart(function, seconds) == expected
+
+
+def test_nothing_of_a_piece_stays() -> None:
+    """A process that a piece has started ends with the piece."""
+    end, other = os.pipe()
+
+    def piece() -> str:
+        subprocess.Popen(["sleep", "infinity"], pass_fds=[other])
+        return "done"
+
+    assert CHECK.apart(piece, SECONDS) == "done"
+    os.close(other)
+    # Nothing is written, and nobody is left who could.
+    assert os.read(end, 1) == b""
+    os.close(end)
+
+
+def test_bits_are_checked_of_every_term() -> None:
+    """One objective has all terms of the project, and the speeds are those that docs name."""
+    assert CHECK.ARMS["all terms"].terms.keys() == {*plugins.names("terms")}
+    assert {name for names in CHECK.SPEEDS for name in names} <= CHECK.ARMS.keys()
+
+
+def test_on_a_cpu_and_small(tmp_path: Path, forks: dict[str, str]) -> None:
+    """It finds the same bits and an answer for all parts, with the chain's own scripts."""
+    python = shutil.which("python", path=forks["PATH"]) or "python"
+    done = subprocess.run(
+        [python, ROOT / "benchmarks/gpu_check.py", "--device", "cpu", "--small",
+         "--json", "check.json"],
+        cwd=tmp_path, env=forks, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads((tmp_path / "check.json").read_text())
+    assert content.pop("machine")["device"] == "cpu"
+    assert [*content] == ["picked", "same_bits", "chain", "speed", "evaluation"]
+    for part in content.values():
+        for name, piece in part.items():
+            assert not {"error", "left_out"} & piece.keys(), (name, piece)
+    assert len(content["same_bits"]) == 4
+    assert all(piece["same"] for piece in content["same_bits"].values())
+    assert all(piece["images_per_second"] > 0 for piece in content["speed"].values())
+    chain = content["chain"]
+    assert len(chain) == 6
+    for name in ("train_teacher", "train_students"):
+        assert 0 < chain[name]["seconds_to_first_step"] < chain[name]["seconds"]
+        assert chain[name]["images_per_second"] > 0
+
+
+def test_what_is_skipped_or_too_late(tmp_path: Path, forks: dict[str, str]) -> None:
+    """A part that isn't asked for isn't there; without time, pieces are left out and said so."""
+    python = shutil.which("python", path=forks["PATH"]) or "python"
+    done = subprocess.run(
+        [python, ROOT / "benchmarks/gpu_check.py", "--device", "cpu", "--small", "--seconds", "0",
+         "--skip", "textbook", "chain", "evaluation", "--json", "check.json"],
+        cwd=tmp_path, env=forks, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    content = json.loads((tmp_path / "check.json").read_text())
+    assert [*content] == ["machine", "picked", "same_bits", "speed"]
+    assert content["machine"]["device"] == "cpu"
+    assert content["picked"] == {"auto": {"left_out": "0 seconds are over"}}
+    assert done.returncode == 1
+    assert "4 of 4 trainings: no same bits" in done.stderr
