@@ -1,5 +1,6 @@
 """The config: what a mistake says, and how experiments are put together."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from snakemake.utils import update_config
 
 from distillation.settings.base import SettingsError
 from distillation.settings.config import check_files
-from distillation.settings.experiment import Experiment, load_experiments
+from distillation.settings.experiment import Experiment, check_alike, load_experiments
 from jobs import TINY, Snakemake
-from shell import ROOT
+from shell import ROOT, run_in_shell
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 
@@ -193,7 +194,25 @@ def test_mistake(load: Load, mistake: str) -> None:
     assert [fragment for fragment in fragments if fragment not in message] == [], message
 
 
-THROUGH_SNAKEMAKE = ("misspelt setting of a term", "key given twice")
+UNLIKE = """\
+run: [digits, other]
+experiments: {other: {extends: digits, comparison: {metric: cross_entropy}}}
+"""
+# What a dry run shows: the target, the overlay, and what the one line must have.
+THROUGH_SNAKEMAKE: dict[str, tuple[str, str, list[str]]] = {
+    **{name: ("all", *MISTAKES[name]) for name in ("misspelt term", "key given twice")},
+    # What isn't wrong in the config alone: it is found before anything is trained.
+    "term that a pair can't serve": (
+        "all",
+        "experiments: {digits: {students: [baseline, own], methods: {own: {hint: {stage: 9}}}}}",
+        [f"{DIGITS}.methods.own: hint: ", "stage is 9, but the student has 3"],
+    ),
+    "overview of unlike metrics": (
+        "overview",
+        UNLIKE,
+        ["other.comparison.metric: ", "found cross_entropy", "digits", "allowed", "top1_accuracy"],
+    ),
+}
 
 
 @pytest.mark.workflow
@@ -202,15 +221,25 @@ def test_mistake_through_snakemake(
     copy_project: Callable[[Path], Path], tmp_path: Path, snakemake: Snakemake, mistake: str
 ) -> None:
     """Snakemake ends with 1 and shows the mistake's one line, without a traceback."""
-    overlay, fragments = MISTAKES[mistake]
+    target, overlay, fragments = THROUGH_SNAKEMAKE[mistake]
     project = copy_project(tmp_path)
     (project / "overlay.yaml").write_text(overlay)
-    done = snakemake(project, "-n", "--configfile", "overlay.yaml")
+    done = snakemake(project, "-n", target, "--configfile", "overlay.yaml")
     assert done.returncode == 1
     said = [line for line in done.stdout.splitlines() if "rror" in line]
     assert len(said) == 1, done.stdout
     assert [fragment for fragment in fragments if fragment not in said[0]] == [], said
     assert 'File "' not in done.stdout
+
+
+def test_experiments_of_an_overview_are_alike(load: Load) -> None:
+    """Experiments that stand in one table are compared by one metric."""
+    found = load(UNLIKE)
+    check_alike([found["digits"], found["cifar10"], found["cifar100"]])
+    check_alike([found["other"]])
+    for pair in (("digits", "other"), ("other", "digits")):
+        with pytest.raises(SettingsError, match=rf"^experiments\.{pair[1]}\.comparison\.metric: "):
+            check_alike([found[name] for name in pair])
 
 
 def test_real_config(load: Load) -> None:
@@ -291,15 +320,16 @@ def test_method_that_fits_where_it_is_trained(load: Load) -> None:
 
 
 @pytest.mark.workflow
-def test_source_that_is_not_there(
-    copy_project: Callable[[Path], Path], tmp_path: Path, snakemake: Snakemake
-) -> None:
-    """A folder of images that doesn't exist doesn't hold up the experiments that don't use it."""
+def test_source_that_is_not_there(copy_project: Callable[[Path], Path], tmp_path: Path) -> None:
+    """A folder of images that isn't there doesn't hold up other experiments, whose plan is told."""
     project = copy_project(tmp_path)
     (project / "overlay.yaml").write_text(
         "data:\n"
         "  mine: {format: image_folder, source: nowhere, image_size: 32, channels: 3, fit: pad}\n"
         "experiments: {mine: {title: Mine, data: mine}}\n"
     )
-    done = snakemake(project, "-n", "digits", "--configfile", "overlay.yaml")
-    assert done.returncode == 0, done.stdout
+    # The plan is told when the program ends, which a fork of the tests doesn't.
+    said = run_in_shell(project, "snakemake -n digits --configfile overlay.yaml 2>&1")
+    # The target is a job to Snakemake, and no step.
+    total = int(re.findall(r"^total +(\d+)$", said, re.MULTILINE)[-1])
+    assert f"\nplanned: {total - 1} jobs, " in said
