@@ -5,9 +5,6 @@ snakemake --cores 4 cifar10      one experiment, by its name
 snakemake --cores 4 overview     the experiments of `run` in one table
 """
 
-import atexit
-from pathlib import Path
-
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -46,12 +43,6 @@ localrules:
     render_figures,
     render_overview,
     render_index,
-
-
-onsuccess:
-    # Snakemake itself has last words, so these wait until it ends.
-    pages = [job.output.index for job in workflow.dag.jobs if job.rule.name == "render_index"]
-    atexit.register(print, *(Path(page).resolve() for page in pages), sep="\n")
 
 
 rule all:

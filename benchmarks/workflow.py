@@ -6,6 +6,7 @@ Anything else that runs on the machine shows in the wall clock: `load` is what r
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import arms
+import psutil
 import torch
 
 from distillation.record.files import replacing
@@ -26,6 +28,8 @@ from distillation.reporting.tables import table_lines
 from distillation.settings.arguments import Parser, run
 
 ROOT = Path(__file__).resolve().parent.parent
+# Seconds between two looks at the memory.
+SAMPLED = 1
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -51,6 +55,17 @@ def seconds_by_rule(logs: Path) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda each: -each[1]))
 
 
+def memory_of(process: psutil.Process) -> int:
+    """Return the bytes of memory of a process and all below it, shared ones counted once."""
+    found = 0
+    # Processes come and go.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for each in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                found += each.memory_full_info().pss
+    return found
+
+
 def measure(arguments: list[str], folder: Path) -> dict[str, Any]:
     """Run snakemake in a clone in a folder and return what it took.
 
@@ -62,19 +77,25 @@ def measure(arguments: list[str], folder: Path) -> dict[str, Any]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     load = os.getloadavg()[0]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.perf_counter()
-    subprocess.run(
+    started, peak = time.perf_counter(), 0
+    process = psutil.Popen(
         [sys.executable, "-m", "snakemake", *arguments],
-        check=True, cwd=folder, env=os.environ | {"PATH": path}, stdout=sys.stderr,
+        cwd=folder, env=os.environ | {"PATH": path}, stdout=sys.stderr,
     )  # fmt: skip
+    while process.poll() is None:
+        peak = max(peak, memory_of(process))
+        with contextlib.suppress(psutil.TimeoutExpired):
+            process.wait(timeout=SAMPLED)
     seconds = time.perf_counter() - started
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "seconds": seconds,
         "user_seconds": after.ru_utime - before.ru_utime,
         "system_seconds": after.ru_stime - before.ru_stime,
-        # Of the largest process.
-        "peak_memory_bytes": after.ru_maxrss * 1024,
+        "peak_memory_bytes": peak,
+        "largest_process_bytes": after.ru_maxrss * 1024,
         "load": load,
         "seconds_by_rule": seconds_by_rule(folder / "logs"),
     }
@@ -94,8 +115,9 @@ def main(argv: list[str] | None = None) -> None:
         ", ".join(f"{name} {value}" for name, value in machine.items()),
         "",
         f"`{command}` in a fresh clone, without the set-up: {minutes:.1f} minutes of wall clock, "
-        f"{cpu:.1f} of the processors' time, {measured['peak_memory_bytes'] / 1e9:.2f} GB in the "
-        f"largest process; load {measured['load']:.1f} before it began.",
+        f"{cpu:.1f} of the processors' time, {measured['peak_memory_bytes'] / 1e9:.2f} GB in all "
+        f"processes together, {measured['largest_process_bytes'] / 1e9:.2f} GB in the largest; "
+        f"load {measured['load']:.1f} before it began.",
         "",
         *table_lines(
             ["rule", "seconds of all its jobs, which run side by side"],

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from distillation.settings.estimates import plan_line
+from distillation.settings.estimates import plan_line, time_left, weight
 from distillation.settings.experiment import TEACHER, Experiment, load_experiments
 from shell import ROOT
 
@@ -130,3 +130,16 @@ def test_plan() -> None:
     line = plan_line([30, 50, 0, 45], ["cpu", "cuda"])
     assert line.startswith("planned: 4 jobs, at most 3 hours one after the other by the limits")
     assert line.endswith("then 2.5e+10 operations/s (cpu) and 1e+12 operations/s (cuda)")
+
+
+def test_time_left() -> None:
+    """What is left is told from what ended in how long, by the jobs' estimates, once enough has."""
+    total = weight(10) + weight(20) + weight(40)
+    # Starting alone counts little beside a training of 30 minutes.
+    assert weight(0) == weight(10) < weight(20) / 50
+    assert time_left(total, total, 5) == ""
+    assert time_left(total - weight(10), total, 5) == ""
+    assert time_left(weight(40), total, 600) == ", about 30 min left"
+    assert time_left(weight(40), total, 3600) == ", about 3.0 h left"
+    assert time_left(weight(10), total, 60) == ", about 1 min left"
+    assert time_left(0, total, 600) == ""

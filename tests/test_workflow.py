@@ -215,17 +215,27 @@ def test_nothing_to_be_done(finished: Path, snakemake: Snakemake) -> None:
 def test_what_a_run_says(tree: Path, forks: dict[str, str]) -> None:
     """A run tells its steps, not that it selects jobs, and last of all where the page is.
 
-    Python itself runs Snakemake, since a fork has no last words.
+    Python itself runs Snakemake, since a fork has no last words. A second run tells the page too,
+    which a command that runs nothing doesn't.
     """
     page = "results/tiny/index.html"
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--force", page]
-    done = subprocess.run(
-        [*command, "--configfile", TINY, MORE], cwd=tree, env=forks, text=True, check=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    assert done.stdout.splitlines()[-1] == str(tree.resolve() / page)
-    assert "1 of 1 steps (100%) done" in done.stdout
-    assert not re.search("Select jobs|Execute 1 jobs", done.stdout)
+
+    def told(*arguments: str) -> str:
+        """Return what Snakemake prints."""
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", *arguments, "--configfile", TINY, MORE],
+            cwd=tree, env=forks, text=True, check=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ).stdout  # fmt: skip
+
+    first = told("--cores", "1", "--force", page)
+    again = told("--cores", "1", page)
+    for said in (first, again):
+        assert said.splitlines()[-1] == str(tree.resolve() / page)
+    assert "1 of 1 steps (100%) done" in first
+    assert "Nothing to be done" in again
+    assert not re.search("Select jobs|Execute 1 jobs", first)
+    assert "index.html" not in told("--dag", page).splitlines()[-1]
     # The page tells how it was made.
     assert f"--force {page} --configfile {TINY} {MORE}" in (tree / page).read_text()
 

@@ -4,6 +4,7 @@ import atexit
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 
 from snakemake.logging import logger
@@ -27,12 +28,16 @@ except SettingsError as error:
 
 ESTIMATES = {name: Estimates(experiment) for name, experiment in EXPERIMENTS.items()}
 
+STARTED = time.monotonic()  # seconds
+
 # What Snakemake repeats before every job without saying which; no setting leaves it out.
 REPEATED = re.compile(r"Select jobs to execute\.\.\.|Execute \d+ jobs\.\.\.")
 for handler in logger.handlers:
     # Its log file, and handlers of plug-ins, have all lines.
     if handler.name == "DefaultStreamHandler":
         handler.addFilter(lambda record: not REPEATED.fullmatch(str(record.msg)))
+        tell_progress = handler.formatter.format_progress
+        handler.formatter.format_progress = lambda message: tell_progress(message) + time_left()
 
 # Once for each call of Snakemake, not in each job on a cluster.
 if workflow.is_main_process:
@@ -67,8 +72,32 @@ def tell_plan():
             print(estimates.plan_line(minutes, sorted(devices)), file=sys.stderr)
 
 
+def tell_pages():
+    """Say where the pages are, if all that they need is there, whether anything ran or not."""
+    # Other commands than a run (--summary, --dag) have no executor.
+    ran = workflow._executor_plugin and not workflow.dryrun and workflow._dag
+    if ran and not [*workflow.dag.needrun_jobs()]:
+        for job in workflow.dag.jobs:
+            if job.rule.name == "render_index":
+                print(Path(job.output.index).resolve())
+
+
+# After the last words of Snakemake itself.
 if workflow.is_main_process:
     atexit.register(tell_plan)
+    atexit.register(tell_pages)
+
+
+def weight_of(jobs):
+    """Return what jobs count for in the time that is left; targets are no steps."""
+    return sum(estimates.weight(job.resources.get("runtime") or 0) for job in jobs if job.output)
+
+
+def time_left():
+    """Return what Snakemake's line of progress says of the time that is left for the whole run."""
+    left = weight_of(workflow.dag.needrun_jobs())
+    total = weight_of(workflow.dag.needrun_jobs(exclude_finished=False))
+    return estimates.time_left(left, total, time.monotonic() - STARTED)
 
 
 def experiment(wildcards):

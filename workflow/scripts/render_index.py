@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     folder, results = arguments.results, read_results(arguments)
     findings, fidelity = (read_table(folder / name) for name in ("comparison.csv", "fidelity.csv"))
     data, _ = describe_data(arguments.data_description, results.title, None)
-    answer = index_text.answer(findings, fidelity, results, data, arguments.confidence)
+    answer = index_text.answer(findings, results.labels, data)
     if arguments.remark:
         answer += f"\n{arguments.remark}\n"
 
@@ -56,8 +56,10 @@ def main(argv: list[str] | None = None) -> None:
         files = [file for start in starts for file in sorted(folder.glob(f"figures/{start}*.png"))]
         return "\n".join(picture(file, folder) for file in files)
 
+    matched = index_text.agreement(fidelity, results, arguments.confidence)
+    trained = f"{index_text.networks(results)}\n\n{matched}"
     sections = {
-        "The table": f"{made('table.md')}\n{drawn('metrics', 'confusion')}",
+        "The table": f"{trained}\n\n{made('table.md')}\n{drawn('metrics', 'confusion')}",
         "The differences": f"{picture(folder / 'comparison.png', folder)}\n{made('comparison.md')}",
         "Curves": drawn("curves_"),
         # Other ways to make a map look alike, and are as large; they stay in the folder.

@@ -22,34 +22,30 @@ SHOWN = {
 OPEN = "It can't be said, which is no equality, of"
 
 
-def answer(
-    findings: pd.DataFrame, fidelity: pd.DataFrame, results: Results, data: str, confidence: float
-) -> str:
+def answer(findings: pd.DataFrame, labels: dict[str, str], data: str) -> str:
     """Write the answer as Markdown: what is shown of each pair, and what that is about.
 
     Args:
         findings: the rows of comparison.csv.
-        fidelity: those of fidelity.csv.
-        results: what was trained.
+        labels: what models are called.
         data: the images that were measured on, in words.
-        confidence: of the intervals, fraction.
     """
-    pairs, lines = findings.loc[findings["contrast"] == "difference"], []
+    pairs = findings.loc[findings["contrast"] == "difference"]
     # What is asked first is whether a teacher helps at all.
-    for reference in sorted(pairs["reference"].unique(), key=lambda name: name != BASELINE):
-        rows = pairs.loc[pairs["reference"] == reference]
-        lines += [f"**{headline(rows, results.labels)}**", ""]
-        lines += [*(f"- {sentence}." for sentence in rows["sentence"]), ""]
-    lines = lines or ["No two methods are compared.", ""]
-    lines += [f"Measured on {data}, at the last epoch. {networks(results)}", ""]
-    if len(fidelity):
-        lines += [agreement(fidelity, results, confidence), ""]
-    return "\n".join(lines)
+    asked = sorted(pairs["reference"].unique(), key=lambda name: name != BASELINE)
+    groups = [pairs.loc[pairs["reference"] == reference] for reference in asked]
+    lines = ["No two methods are compared.", ""]
+    if groups:
+        lines = [f"**{headline(groups[0], labels)}**", ""]
+        lines += [*(f"- {sentence}." for sentence in groups[0]["sentence"]), ""]
+        lines += [*(f"{headline(rows, labels)}\n" for rows in groups[1:])]
+    return "\n".join([*lines, f"Measured on {data}, at the last epoch.", ""])
 
 
 def headline(rows: pd.DataFrame, labels: dict[str, str]) -> str:
     """Say which methods are shown to be what, beside the one reference of all rows."""
     reference, said = inside(labels[rows["reference"].iloc[0]]), []
+    reference += ", for this teacher" * bool((rows["teachers"] == 1).any())
     for verdict, words in SHOWN.items():
         having = rows.loc[rows["verdict"] == verdict]
         if len(having):
@@ -79,7 +75,15 @@ def networks(results: Results) -> str:
 
 
 def agreement(fidelity: pd.DataFrame, results: Results, confidence: float) -> str:
-    """Say how well students match their teacher, by the first measure of it."""
+    """Say how well students match their teacher, by the first measure of it; nothing without one.
+
+    Args:
+        fidelity: the rows of fidelity.csv.
+        results: what was trained.
+        confidence: of the intervals, fraction.
+    """
+    if fidelity.empty:
+        return ""
     name = fidelity["measure"].iloc[0]
     metric, said = metrics_of(results)[name], []
     for row in fidelity.loc[fidelity["measure"] == name].to_dict("records"):

@@ -31,7 +31,11 @@ STEP_SECONDS = 0.03
 MEASURE_SECONDS = 0.03
 # Minutes to start two Snakemakes and torch from a cold shared disk, and to compile networks.
 START_MINUTES = 10
-# Of these, minutes before a training begins to count its time, and to save its state at the end.
+# Minutes in which a step starts on a machine at hand, and does what isn't estimated.
+STARTED_MINUTES = 0.1
+# Part of a run after which the time that is left is told.
+TELLING = 0.05
+# Of START_MINUTES, minutes before a training begins to count its time, and to save its state at the end.
 SPARE_MINUTES = 4
 
 
@@ -158,6 +162,31 @@ def plan_line(minutes: Collection[int], devices: Iterable[str]) -> str:
         f"that a scheduler is told, far more than most machines need: {START_MINUTES} minutes to "
         f"start, then {speeds}"
     )
+
+
+def weight(limit: float) -> float:
+    """Return the minutes that a job counts for in what is left, from its limit on one attempt.
+
+    The time to start that a scheduler must allow is far more than what a machine at hand takes.
+    """
+    return max(limit - START_MINUTES, 0) + STARTED_MINUTES
+
+
+def time_left(left: float, total: float, seconds: float) -> str:
+    """Return what is said of the time that is left for the whole run; nothing at its beginning.
+
+    Args:
+        left: weight of the jobs that haven't ended.
+        total: of all that this run has to do.
+        seconds: since it began.
+    """
+    done = total - left
+    if not left or done < TELLING * total:
+        return ""
+    minutes = seconds / 60 * left / done
+    if minutes < 90:
+        return f", about {max(1, round(minutes))} min left"
+    return f", about {minutes / 60:.1f} h left"
 
 
 def preparing_megabytes(data: FormatSettings) -> int:
