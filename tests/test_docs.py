@@ -15,6 +15,7 @@ from snakemake.utils import update_config
 
 from distillation.data.dataset import Dataset
 from distillation.settings.config import Method
+from distillation.settings.experiment import Experiment, load_experiments
 from shell import ENVIRONMENT, ROOT, shell_commands
 
 # The Python blocks of each page, in order, by the files that they are.
@@ -121,6 +122,38 @@ def test_pages_config_lines(extended: Path) -> None:
             update_config(config, yaml.safe_load(text))
         configs.append(config)
     assert run_python(extended, RESOLVE, json.dumps(configs)) == "False\n"
+
+
+def example(name: str) -> Experiment:
+    """Return an experiment as a block of docs/teachers.md declares it."""
+    (block,) = (text for text in blocks(TEXTS["teachers"], "yaml") if f"\n  {name}:\n" in text)
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    update_config(config, yaml.safe_load(block))
+    return load_experiments(config)[1][name]
+
+
+def test_methods_of_the_sweep_differ() -> None:
+    """No two students of the page's sweep have the same terms."""
+    sweep = example("sweep")
+    told = [
+        {name: term.plain() for name, term in sweep.terms[method].items()}
+        for method in sweep.students
+    ]
+    assert len(told) == 4
+    assert all(told.count(each) == 1 for each in told)
+
+
+def test_controls_have_the_weight_of_what_they_control() -> None:
+    """The page's controls of attention transfer differ from it in teacher or images alone."""
+    controls = example("controls")
+    found = {
+        method: controls.terms[method]["at"].plain()
+        for method in controls.students
+        if "at" in controls.terms[method]
+    }
+    assert found["untrained_at"] == found["at"]
+    assert found["shuffled_at"] == found["at"] | {"images": "next"}
+    assert len(found) == 3
 
 
 def test_settings_are_told(extended: Path) -> None:

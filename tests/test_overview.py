@@ -2,14 +2,18 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 import compare_methods
 import render_overview
 import render_table
+from distillation.reporting.overview import PUBLISHED as COLUMNS
+from distillation.reporting.overview import draw_forest, read_cells
 from made import mistake
 from made_up import write_runs
 
@@ -121,6 +125,29 @@ def test_best_epoch_is_of_the_accuracy_alone(finished: Path, tmp_path: Path) -> 
     table = pd.read_csv(tmp_path / "o.csv")
     assert not math.isnan(table["mean"].to_numpy().sum())
     assert [*map(math.isnan, table["best"])] == [True] * 3
+
+
+def test_each_experiment_has_a_heading_above_its_own_rows(finished: Path) -> None:
+    """Of two experiments of one title and pair, each has its heading, and below it its points."""
+    published = pd.DataFrame(columns=[*COLUMNS])
+    one = read_cells("digits", "digits", finished, "Test accuracy", published)
+    two = [replace(cell, experiment="again", difference=cell.difference + 1) for cell in one]
+    figure = draw_forest([*one, *two], "Test accuracy", "%")
+    (axes,) = figure.axes
+    headings = {text.get_position()[1]: text.get_text() for text in axes.texts}
+    assert headings == dict.fromkeys((0, 3), "Made up: WRN-16-1 → WRN-10-1")
+    ticks = (label.get_text() for label in axes.get_yticklabels())
+    names = dict(zip(axes.get_yticks(), ticks, strict=True))
+    assert names == {1: "KD", 2: "at", 4: "KD", 5: "at"}
+    points = {
+        line.get_ydata()[0]: line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"
+    }
+    cells = [cell for cell in (*one, *two) if cell.method != "baseline"]
+    assert points == dict(zip(names, (cell.difference for cell in cells), strict=True))
+    # Places count downwards.
+    bottom, top = axes.get_ylim()
+    assert bottom > top
+    plt.close(figure)
 
 
 def test_unlike_metrics_and_missing_tables_are_refused(
