@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -23,7 +24,8 @@ BY_HAND = [
 
 def verdicts(text: str) -> list[str]:
     """List the lines of tables that say whether a method helps."""
-    return [line for line in text.splitlines() if re.match(r"\| \S+ - \S+ \| -?\d", line)]
+    row = re.compile(r"\| (\S+ - \S+|Interaction of .+?) \| -?\d")
+    return [line for line in text.splitlines() if row.match(line)]
 
 
 def anchors(page: Path) -> set[str]:
@@ -103,10 +105,37 @@ def test_verdicts_come_from_files() -> None:
     """Verdicts are, letter by letter, those of the table's study on the page of results."""
     _, _, study = (DOCS / "results.md").read_text().partition("\n## CIFAR-10 (JPEG copy), brief")
     written = verdicts(study.partition("### Does a method help?")[2].partition("Judged again")[0])
-    assert len(written) == 4
+    assert len(written) == 7
     assert verdicts(README) == written
     overlay = yaml.safe_load((DOCS / "results/brief.yaml").read_text())
     assert "cifar10_brief" in overlay["experiments"]
+
+
+@pytest.mark.parametrize(
+    ("page", "study"),
+    [
+        ("README.md", "cifar10_brief"),
+        ("docs/results/cifar10_brief.md", "cifar10_brief"),
+        ("docs/results/fashion_mnist_brief.md", "fashion_mnist_brief"),
+    ],
+)
+def test_costs_come_from_files(page: str, study: str) -> None:
+    """Pages without a baseline of equal cost tell what it, the dearest and the teacher took.
+
+    That is CPU time, or where that isn't known of all trainings, wall time.
+    """
+    jobs = pd.read_csv(DOCS / "results" / study / "timings.csv")
+    jobs = jobs[jobs["step"].str.startswith("train_")]
+    took = jobs.groupby("model")["cpu_seconds"].mean()
+    if jobs["cpu_seconds"].isna().any():
+        table = pd.read_csv(DOCS / "results" / study / "table.csv").set_index("quantity")
+        names = [f"{model}_mean" for model in took.index]
+        took = table.loc["Training time", names].set_axis(took.index)
+    expected = [took["baseline"], took.drop("teacher").max(), took["teacher"]]
+    words = " ".join((ROOT / page).read_text().split())
+    _, _, told = words.partition("No baseline of equal cost was trained")
+    numbers = re.findall(r"\d[\d,]*", told.partition("So methods")[0])
+    assert numbers == [f"{seconds:,.0f}" for seconds in expected]
 
 
 def test_lines_of_the_cluster_are_in_its_profile() -> None:

@@ -5,7 +5,8 @@ model, value), one folder per study as publish_results.py makes them, folders wi
 overview.png as render_overview.py makes them, and, where there is something to say about one of
 these that no number says, <folder>.md. Output: a Markdown file. It is made of these
 files alone, so that it comes out the same wherever it is made. Where a study has its networks'
-logits, its numbers are computed from them again, and the page tells which come out otherwise.
+logits, its numbers are computed from them again, and the page tells which come out otherwise. A
+study from before there was one rule for all comparisons is judged again, as far as that can be.
 
 Example:
     python workflow/scripts/render_results.py --folder docs/results --markdown docs/results.md

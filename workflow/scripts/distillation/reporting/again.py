@@ -18,7 +18,10 @@ from distillation.reporting.trained import Run, check_has, read_table
 from distillation.settings.base import checked
 from distillation.settings.reports import Comparison
 
-NOT_KEPT = "The networks' predictions weren't kept, so these numbers can't be computed again."
+NOT_KEPT = (
+    "The networks' predictions weren't kept, so the numbers of this study can't be computed again "
+    "from what is kept."
+)
 # The numbers of a contrast, in the metric's unit; p-values; and the contrast of a seed.
 AMOUNTS = (
     "difference", "low", "high", "low_90", "high_90", "images_low", "images_high", "detectable",

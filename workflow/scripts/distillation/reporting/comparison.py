@@ -107,8 +107,14 @@ def compare(
     contrasts: list[Contrast], smallest_difference: float, settings: Comparison
 ) -> list[Finding]:
     """Judge each contrast; p-values are adjusted for their number."""
+    return judge_means(contrasts, [*map(mean_of, contrasts)], smallest_difference, settings)
+
+
+def judge_means(
+    contrasts: list[Contrast], means: list[Mean], smallest_difference: float, settings: Comparison
+) -> list[Finding]:
+    """Judge each contrast by its mean, as `compare` does."""
     confidence, findings = settings.confidence, []
-    means = [mean_of(each) for each in contrasts]
     levels = [level_decided(mean, smallest_difference) for mean in means]
     for each, mean, level, adjusted in zip(contrasts, means, levels, holm(levels), strict=True):
         estimate, images, detectable = mean.estimate(confidence), NOTHING, math.nan

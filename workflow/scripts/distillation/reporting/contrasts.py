@@ -40,13 +40,22 @@ class Contrast:
 def make_contrasts(
     pairs: list[list[str]], results: Results, metric: str, images: Mapping[str, np.ndarray]
 ) -> list[Contrast]:
+    """Return the contrasts that are asked for, see `questions`.
+
+    Raises:
+        ValueError: see `questions` and `contrast`.
+    """
+    return [contrast(*each, results, metric, images) for each in questions(pairs, results)]
+
+
+def questions(pairs: list[list[str]], results: Results) -> list[tuple[str, str, dict[str, int]]]:
     """Return the differences of pairs, and all that tells two methods' effects apart.
 
     Where there are neither, first, second and both, these are both against each of the two, the
-    second against the first, and the interaction.
+    second against the first, and the interaction. Each is method, reference and signs of models.
 
     Raises:
-        ValueError: a model is compared with itself, a pair is given twice, or see `contrast`.
+        ValueError: a model is compared with itself, or a pair is given twice.
     """
     for pair in pairs:
         if pair[0] == pair[1] or pairs.count(pair) > 1:
@@ -59,8 +68,7 @@ def make_contrasts(
                 differences.append(pair)
         signs = {both: 1, first: -1, second: -1, neither: 1}
         interactions.append((both, f"{first} + {second}", signs))
-    found = [(*pair, {pair[0]: 1, pair[1]: -1}) for pair in differences]
-    return [contrast(*each, results, metric, images) for each in found + interactions]
+    return [(*pair, {pair[0]: 1, pair[1]: -1}) for pair in differences] + interactions
 
 
 def designs(results: Results) -> list[tuple[str, str, str, str]]:

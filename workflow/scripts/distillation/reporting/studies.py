@@ -11,15 +11,12 @@ from typing import Any
 import pandas as pd
 
 from distillation.reporting.consistency import flat
-from distillation.reporting.judged_again import NEW, judged_again
+from distillation.reporting.judged_again import NEW, claim_again, earlier_results, judged_again
 from distillation.reporting.quantities import BEST_MINUS_LAST, commit, hardware, listed
 from distillation.reporting.results import held_out_words, label
 from distillation.reporting.tables import table_lines
 from distillation.reporting.trained import check_has, read_json, read_table
-from distillation.settings.plugins import declared
 
-# The metric that studies from before there was one rule were compared by.
-Metric = declared("metrics", "top1_accuracy")
 # The figures of a study, and what they show.
 FIGURES = {
     "figures/curves_test.png": "Test accuracy and cross-entropy, epoch by epoch",
@@ -37,6 +34,14 @@ PROTOCOL = (
 LATER = ("crop_border",)
 OF_SCHEDULE = {"step": ("milestones", "learning_rate_decay", "reset_momentum")}
 
+# What stands in the place of verdicts on claims that an earlier rule gave.
+EARLIER_CLAIMS = (
+    "These claims were judged by an earlier rule: by envelopes of bootstrap intervals of single "
+    "seeds, without a smallest difference of interest, and with verdicts 'in part'. Its measures "
+    "of deletion, of the pointing game, and of maps that weren't pooled to one size have been "
+    "mended since. So no verdict is repeated here"
+)
+
 # What publish_results.py says of a study.
 STUDY = ("title", "command", "published", "headline", "labels")
 # The columns of published.csv.
@@ -48,6 +53,11 @@ MEASURES = {
     "memory": "peak memory, MB",
     "images_per_second": "images/s",
 }
+
+
+def split_cells(line: str) -> list[str]:
+    """Return the cells of a line of a Markdown table."""
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
 @dataclass(frozen=True)
@@ -80,8 +90,7 @@ class Study:
     def rows(self) -> dict[str, list[str]]:
         """The cells of table.md by what stands at their beginning."""
         lines = self.between("table.md", "| | ", "Mean")
-        (_, *head), _, *body = ([cell.strip() for cell in line.strip().strip("|").split("|")]
-                                for line in lines if line.startswith("|"))  # fmt: skip
+        (_, *head), _, *body = map(split_cells, (each for each in lines if each.startswith("|")))
         return {first: cells for first, *cells in body if len(cells) == len(head)}
 
     def between(self, name: str, start: str, end: str) -> list[str]:
@@ -95,6 +104,27 @@ class Study:
         if not lines:
             raise ValueError(f"{self.folder / name}: has no line that begins with {start!r}")
         return [*takewhile(lambda line: not line.startswith(end), lines)]
+
+    @cached_property
+    def compared(self) -> pd.DataFrame:
+        """The pairs of methods that were compared."""
+        return read_table(self.folder / "comparison.csv")
+
+    @property
+    def earlier(self) -> bool:
+        """Whether it was judged before there was one rule."""
+        return NEW not in self.compared
+
+    @property
+    def gains(self) -> list[str]:
+        """By how many points the best test epoch is above the last, by model; else a dash."""
+        if row := self.row(BEST_MINUS_LAST):
+            return [cell.partition(" ±")[0] for cell in row[1]]
+        # Tables from before it was computed don't have it; histories do.
+        history = read_table(self.folder / "history.csv")
+        accuracy = history.groupby(["model", "seed"])["test_accuracy"]
+        gains = 100 * (accuracy.max() - accuracy.last()).groupby("model").mean()
+        return [f"{gains[model]:.2f}" if model in gains else "-" for model in self.runs]
 
     def row(self, quantity: str) -> tuple[str, list[str]] | None:
         """Return the head with its unit and the cells of a quantity, or None where it has none."""
@@ -224,12 +254,10 @@ def overview(studies: list[Study]) -> list[str]:
         # As GitHub makes anchors of headings.
         anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
         own = cells[f"[{title}](#{anchor})"] = {}
-        heads = study.headline[1]
-        # Studies from before it was computed don't say it.
-        _, gains = study.row(BEST_MINUS_LAST) or ("", [""] * len(heads))
-        for (model, group), cell, gain in zip(study.runs.items(), heads, gains, strict=True):
+        columns = zip(study.runs.items(), study.headline[1], study.gains, strict=True)
+        for (model, group), cell, gain in columns:
             epochs = group[0]["training"]["arguments"]["epochs"]
-            best = f", best epoch + {gain.partition(' ±')[0]}" if gain.strip("-") else ""
+            best = f", best epoch + {gain}" if gain.strip("-") else ""
             own[model] = f"{cell} (n = {len(group)}, epochs = {epochs}{best})"
             labels.setdefault(model, study.label(model))
     enough = min(2, len(studies))
@@ -239,16 +267,46 @@ def overview(studies: list[Study]) -> list[str]:
     return [*table_lines([head, *(labels[model] for model in models)], rows), ""]
 
 
-def again(study: Study) -> list[str]:
-    """Write the verdicts of today on a study from before there was one rule; else nothing."""
-    found = read_table(study.folder / "comparison.csv")
-    if NEW in found or found.empty:
-        return []
-    seeds = read_table(study.folder / "comparison_seeds.csv")
-    least = Metric.model_fields["smallest_difference"].default
+def pairs_lines(study: Study, link: str) -> list[str]:
+    """Write what is said of differences between methods; the folder as the page names it is `link`.
+
+    A study from before there was one rule is judged again. What its own rule said in words, and
+    what few seeds would have missed, which they can't tell, stays where it was published.
+    """
+    text = (study.folder / "comparison.md").read_text().partition("## Fidelity")[0]
+    if not study.earlier:
+        # Without pairs, a sentence stands for their table.
+        return text.partition("\n\n")[2].splitlines()
+    _, table, _, *paragraphs = text.rstrip().split("\n\n")
+    rows = [split_cells(line) for line in table.splitlines()]
+    kept = [place for place, name in enumerate(rows[0]) if name != "Detectable"]
+    head, _, *body = [[row[place] for place in kept] for row in rows]
+    history = read_table(study.folder / "history.csv")
+    labels = {model: study.label(model) for model in study.runs}
+    results = earlier_results(study.about["title"], study.runs, history, labels, study.held_out)
     return [
-        *judged_again(found, seeds, least, study.about["labels"]),
-        "What follows is as it was published: differences from 0, over seeds alone.", "",
+        *judged_again(study.compared, results),
+        f"As it was [published at first]({link}/comparison.md), differences from 0, over seeds "
+        "alone:",
+        "", *table_lines(head, body), "",
+        *(line for paragraph in paragraphs for line in (*paragraph.splitlines(), "")),
+    ]  # fmt: skip
+
+
+def claims_lines(study: Study, link: str) -> list[str]:
+    """Write the verdicts on claims about attention; those of an earlier rule aren't repeated."""
+    if not (study.folder / "claims.md").is_file():
+        return ["Not measured yet.", ""]
+    page = f"{link}/claims.md"
+    if not study.earlier:
+        verdicts = study.between("claims.md", "| claim", "Measured on")
+        return [*verdicts, f"[What was measured for each]({page}).", ""]
+    labels = {model: study.label(model) for model in study.runs}
+    measured = read_table(study.folder / "attention_metrics.csv")
+    images = study.data["images"]["test"]["count"]
+    return [
+        f"{EARLIER_CLAIMS}; [claims.md]({page}) has them as they were published.", "",
+        *claim_again(measured, images, labels),
     ]  # fmt: skip
 
 
@@ -287,22 +345,15 @@ def study_lines(study: Study, published: pd.DataFrame, link: str, computed: list
     theirs = published.loc[published["data"] == study.about["published"]]
     if len(theirs):
         lines += ["### Beside what others published", "", *beside_published(study, theirs)]
-    comparison = (study.folder / "comparison.md").read_text()
-    pairs, _, fidelity = comparison.partition("## Fidelity")
-    # Without pairs, a sentence stands for their table.
-    lines += ["### Does a method help?", "", *again(study)]
-    lines += pairs.partition("\n\n")[2].splitlines()
+    lines += ["### Does a method help?", "", *pairs_lines(study, link)]
     lines += ["### Fidelity to the teacher", ""]
+    _, _, fidelity = (study.folder / "comparison.md").read_text().partition("## Fidelity")
     lines += fidelity.partition("\n\n")[2].partition("\n##")[0].splitlines()
     lines += ["", f"[How it was computed]({link}/comparison.md).", "", "### Figures", ""]
     for name, caption in FIGURES.items():
         if (study.folder / name).is_file():
             words = held_out_words(caption) if study.held_out else caption
             lines += [f"![{words}]({link}/{name})", ""]
-    lines += ["### Claims about attention, as measured", ""]
-    claims = ["Not measured yet."]
-    if (study.folder / "claims.md").is_file():
-        claims = study.between("claims.md", "| claim", "Measured on")
-        claims.append(f"[What was measured for each]({link}/claims.md).")
-    lines += [*claims, "", "### Computed again", "", *computed]
+    lines += ["### Claims about attention, as measured", "", *claims_lines(study, link)]
+    lines += ["### Computed again", "", *computed]
     return [*lines, "### What it took", "", *cost(study)]
