@@ -136,6 +136,7 @@ def plain_multiply_accumulates(depth: int, width: int, classes: int, size: int) 
         (40, 2, 10, 3, 2_243_546),
         (16, 2, 10, 1, 691_386),
         (16, 2, 100, 3, 703_284),
+        (40, 1, 100, 3, 569_780),
         (40, 2, 100, 3, 2_255_156),
     ],
 )

@@ -40,7 +40,7 @@ from distillation.networks import (
 from distillation.record.checkpoint import load_checkpoint, save_checkpoint
 from distillation.settings.base import NetworkSettings, SettingsError
 from distillation.settings.networks import Network as Named
-from distillation.settings.networks import cost
+from distillation.settings.networks import cost, described
 from distillation.settings.plugins import chosen
 from learners import assert_same_run, changed, train
 from made import PROVENANCE
@@ -639,14 +639,31 @@ def test_chain_of_torchvisions_networks(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_description_of_a_network_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What only torch knows of a network is asked once; a network that can't be built, one line."""
+    """What only torch knows of a network is asked of one process, and then read from one file."""
+    monkeypatch.chdir(tmp_path)
+    wrn = Named("wrn", settings_of("wrn", depth=10, width=1))
+    described.cache_clear()
+    asked = cost(wrn, 12, 1, 10)
+    assert asked["title"] == "WRN-10-1"
+    (kept,) = Path(".snakemake/networks").iterdir()
+    # Another run of the workflow, which finds no program to ask.
+    described.cache_clear()
+    monkeypatch.setattr("distillation.settings.networks.DESCRIBE", tmp_path / "none.py")
+    assert cost(wrn, 12, 1, 10) == asked
+    assert [*kept.parent.iterdir()] == [kept]
+    with pytest.raises(SettingsError, match=r"^network WRN-10-1: .*none\.py"):
+        cost(wrn, 12, 3, 10)
+
+
+def test_description_of_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the stages and the title; a network that can't be built is one line."""
     monkeypatch.chdir(tmp_path)
     # The program in a process of its own takes seconds: it is asked for the mistake alone.
     settings = settings_of("torchvision", model="resnet18", stages=["layr1"])
     with pytest.raises(SettingsError, match=r"^network resnet18 \(torchvision\): .*found 'layr1'"):
         cost(Named("torchvision", settings), 64, 3, 2)
-    described = describe_network.describe(
+    found = describe_network.describe(
         "torchvision", settings_of("torchvision", model="resnet18"), 64, 3, 2
     )
-    assert described["stages"] == [[64, 16, 16], [128, 8, 8], [256, 4, 4], [512, 2, 2]]
-    assert described["title"] == "resnet18 (torchvision)"
+    assert found["stages"] == [[64, 16, 16], [128, 8, 8], [256, 4, 4], [512, 2, 2]]
+    assert found["title"] == "resnet18 (torchvision)"
