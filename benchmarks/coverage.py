@@ -33,11 +33,11 @@ from distillation.settings.arguments import Parser, add_flags, run, taken
 from distillation.settings.base import Settings
 
 SEEDS, IMAGES = (2, 3, 5, 10), (540, 10_000)
-# Of a method's accuracy from seed to seed, in points; its correlation with the other's; and the part
-# of the images that is contested.
+# Of a method's accuracy from seed to seed, in points; its correlation with the other's; and the
+# part of the images that is contested.
 SPREADS = ((0.1, 0.0, 0.1), (0.3, 0.0, 0.1), (0.5, 0.0, 0.1), (0.5, 0.5, 0.1), (2.0, 0.0, 0.25))
 # The strongest leaning of an image to a method; from 0.5 on the image tells who is right, if one.
-LEANINGS = (0.3, 0.5, 0.8)
+LEANINGS = (0.3, 0.8)
 SMALLEST = 0.5
 # What each of two methods, and both together, truly add: nothing, and what is hardest to judge.
 EFFECTS = {
@@ -154,7 +154,7 @@ def written(content: dict) -> str:
         f"Percent of {content['trials']:,} experiments of each kind and true difference, least to "
         f"most over {' and '.join(map(str, IMAGES))} test images, standard deviations of seeds of "
         "0.1 to 2 points, correlated between methods or not, and images that lean to a method "
-        f"weakly to strongly; delta is {SMALLEST} points. By chance a share of 95 % is off by "
+        f"weakly or strongly; delta is {SMALLEST} points. By chance a share of 95 % is off by "
         f"{content['chance']:.1f} (2 standard errors). Written by benchmarks/coverage.py; "
         "docs/statistics.md says what it means.", "",
         *table_lines(["Seeds", *NOMINAL], lines), "",
