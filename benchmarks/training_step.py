@@ -25,7 +25,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 import arms
 import numpy as np
 import torch
-from arms import ARMS, BATCH, MEAN, SIZE, STD
+from arms import ARMS, BATCH, MEAN, PROTOCOL, SIZE, STD
 from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
@@ -53,7 +53,8 @@ class Timing(Settings):
     """How long is timed."""
 
     workers: int = Field(0, ge=0, description="processes of the textbook's DataLoader")
-    steps: int = Field(4, ge=1, description="of 128 images, in each turn")
+    batch_size: int = Field(BATCH, ge=2, description="images of a step; few, to try this itself")
+    steps: int = Field(4, ge=1, description="in each turn")
     turns: int = Field(7, ge=1, description="of each loop, one after the other")
 
 
@@ -90,7 +91,7 @@ class Images(VisionDataset):
 
 
 def textbook_steps(
-    arm: arms.Arm, split: Split, device: torch.device, workers: int, batch_size: int = BATCH
+    arm: arms.Arm, split: Split, device: torch.device, workers: int, batch_size: int
 ) -> Iterator[None]:
     """Train as a tutorial does, without end; yield after each step."""
     images = Images(split.images.numpy(), split.labels.numpy())
@@ -123,9 +124,10 @@ def textbook_steps(
             yield
 
 
-def our_steps(arm: arms.Arm, split: Split, picked: Picked) -> Iterator[None]:
+def our_steps(arm: arms.Arm, split: Split, picked: Picked, batch_size: int) -> Iterator[None]:
     """Train as this project does, without end; yield after each step."""
-    together = arms.make_students([arm], arms.make_dataset(split, split), picked)
+    protocol = PROTOCOL.model_copy(update={"batch_size": batch_size})
+    together = arms.make_students([arm], arms.make_dataset(split, split), picked, protocol)
     for epoch in itertools.count(1):
         together.begin(0, epoch)
         for size in together.remaining():
@@ -133,7 +135,9 @@ def our_steps(arm: arms.Arm, split: Split, picked: Picked) -> Iterator[None]:
             yield
 
 
-def convolution_seconds(depth: int, device: torch.device, dtype: torch.dtype) -> float:
+def convolution_seconds(
+    depth: int, device: torch.device, dtype: torch.dtype, batch_size: int
+) -> float:
     """Return the time of the convolutions of a training step alone, forward and backward."""
     model = arms.make_network(depth, device)
     layers: list[tuple[nn.Module, torch.Size]] = []
@@ -143,7 +147,7 @@ def convolution_seconds(depth: int, device: torch.device, dtype: torch.dtype) ->
                 lambda layer, inputs, _: layers.append((layer, inputs[0].shape))
             )
     with torch.no_grad():
-        model(torch.zeros(BATCH, 3, SIZE, SIZE, device=device))
+        model(torch.zeros(batch_size, 3, SIZE, SIZE, device=device))
     total = 0.0
     # A copy: the hooks go on noting.
     for layer, shape in [*layers]:
@@ -182,10 +186,10 @@ def measure_arm(
     arm: arms.Arm, timing: Timing, device: torch.device, picked: Picked
 ) -> dict[str, Any]:
     """Return images/s of both loops, the ratio in each turn, and what the time goes to."""
-    split = arms.noise(IMAGES, SIZE, 0, torch.device("cpu"))
+    split, batch_size = arms.noise(IMAGES, SIZE, 0, torch.device("cpu")), timing.batch_size
     loops = {
-        "textbook": textbook_steps(arm, split, device, timing.workers),
-        "ours": our_steps(arm, split.to(device), picked),
+        "textbook": textbook_steps(arm, split, device, timing.workers, batch_size),
+        "ours": our_steps(arm, split.to(device), picked, batch_size),
     }
     speeds: dict[str, list[float]] = {name: [] for name in loops}
     for turn in range(timing.turns + 1):
@@ -195,7 +199,7 @@ def measure_arm(
             )
             # The first turn fills caches and compiles.
             if turn:
-                speeds[name].append(timing.steps * BATCH / seconds)
+                speeds[name].append(timing.steps * batch_size / seconds)
     taught = arm.teacher if not arm.tabled else None
     dtype = getattr(torch, picked.precision)
     speed = statistics.median(speeds["ours"])
@@ -210,7 +214,7 @@ def measure_arm(
         "time_by_kind": time_by_kind(loops["ours"], timing.steps),
     }
     if not taught:
-        limit = BATCH / convolution_seconds(arm.depth, device, dtype)
+        limit = batch_size / convolution_seconds(arm.depth, device, dtype, batch_size)
         result["convolution_limit_images_per_second"] = limit
         result["share_of_convolution_limit"] = speed / limit
     return result
@@ -233,7 +237,8 @@ def main(argv: list[str] | None = None) -> None:
     """Time all arms, print a table and write JSON."""
     arguments = parse_args(argv)
     device = prepare_device(arguments.device, arguments.threads)
-    batch = normalise(arms.noise(BATCH, SIZE, 0, device).images, MEAN, STD)
+    timing = taken(Timing, arguments)
+    batch = normalise(arms.noise(timing.batch_size, SIZE, 0, device).images, MEAN, STD)
     picked, chosen = pick(taken(Engine, arguments), arms.make_network(16, device), batch, 0)
     machine = arms.describe_machine(device) | {"threads": str(arguments.threads), "engine": chosen}
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
@@ -242,7 +247,7 @@ def main(argv: list[str] | None = None) -> None:
     print(*table_lines(["", *columns], []), sep="\n", flush=True)
     measured, shares = {}, []
     for name in arguments.arms:
-        found = measured[name] = measure_arm(ARMS[name], taken(Timing, arguments), device, picked)
+        found = measured[name] = measure_arm(ARMS[name], timing, device, picked)
         ratios, limit = found["ratios"], found.get("share_of_convolution_limit")
         cells = [
             name, f"{found['textbook_images_per_second']:,.0f}",

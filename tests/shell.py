@@ -37,12 +37,12 @@ def shell_commands(text: str) -> list[str]:
     return code_blocks(text, "bash").replace("\\\n", " ").splitlines()
 
 
-def run_in_shell(folder: Path, command: str) -> str:
+def run_in_shell(folder: Path, command: str, environment: dict[str, str] = ENVIRONMENT) -> str:
     """Run a command line in a folder, which must succeed, and return what it prints."""
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
-        env=ENVIRONMENT,
+        env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

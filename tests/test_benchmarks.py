@@ -1,7 +1,6 @@
 """The benchmarks run, and what they say is what they wrote."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,13 @@ import pytest
 from shell import ROOT, run_in_shell
 
 
-def test_training_step(tmp_path: Path) -> None:
+def test_training_step(tmp_path: Path, forks: dict[str, str]) -> None:
     """One turn of one arm times both loops and writes what it prints."""
     said = run_in_shell(
         tmp_path,
-        f"{sys.executable} {ROOT}/benchmarks/training_step.py --steps 1 --turns 1 "
+        f"python {ROOT}/benchmarks/training_step.py --steps 1 --turns 1 --batch-size 16 "
         f"--precision float32 --arms 'baseline (WRN-16-2)' --json speeds.json",
+        forks,
     )
     content = json.loads((tmp_path / "speeds.json").read_text())
     (arm,) = content["arms"].values()
@@ -33,12 +33,13 @@ def test_training_step(tmp_path: Path) -> None:
     assert f"| {shares['convolution']:.0%} | {shares['batch norm']:.0%} |" in said
 
 
-def test_workflow(tmp_path: Path) -> None:
+def test_workflow(tmp_path: Path, forks: dict[str, str]) -> None:
     """The workflow is timed in a clone, and both outputs tell the same."""
     said = run_in_shell(
         tmp_path,
-        f"{sys.executable} {ROOT}/benchmarks/workflow.py --cores 1 --json time.json "
+        f"python {ROOT}/benchmarks/workflow.py --cores 1 --json time.json "
         "--markdown time.md --arguments 'results/data/tiny.npz --configfile tests/tiny.yaml'",
+        forks,
     )
     content = json.loads((tmp_path / "time.json").read_text())
     assert content["command"].startswith("snakemake --cores 1 results/data/tiny.npz")

@@ -23,10 +23,9 @@ from distillation.measuring.accuracy import predict
 from distillation.networks import Network
 from distillation.record.checkpoint import load_checkpoint, read_folder, save_checkpoint
 from made import NETWORKS, PROVENANCE, make_model, mistake
-from shell import ENVIRONMENT, ROOT, code_blocks, run_in_shell, section, shell_commands
+from shell import ROOT, code_blocks, run_in_shell, section, shell_commands
 
 CPU = torch.device("cpu")
-SCRIPT = ROOT / "workflow/scripts/export_model.py"
 # Files of an evaluation, of data and of a comparison, as they stand beside a checkpoint.
 ENTRY = {"label": "Test accuracy", "unit": "%", "decimals": 2}
 MEASURED = {
@@ -100,13 +99,13 @@ def test_program_gives_the_logits_of_the_evaluation(
             torch.testing.assert_close(found, expected, rtol=0, atol=limit)
 
 
-def write_known(folder: Path, training: dict[str, object]) -> list[str]:
+def write_known(folder: Path, training: dict[str, object], side: int = 12) -> list[str]:
     """Write what is known of a network beside its checkpoint, and return the flags that give it."""
     values = np.repeat([100.0, 0.0], [350, 50])
     np.savez(folder / "predictions.npz", top1_accuracy=values)
     data = {
         "format": "image_folder",
-        "images": {"train": {"count": 1000}, "test": {"count": 400}},
+        "images": {"train": {"count": 1000}, "test": {"count": 400, "shape": [side, side, 1]}},
         "held_out": False,
         "sha256": training.get("data_sha256"),
         "provenance": {"arguments": {"format": {"image_folder": {"source": "/home/me/birds"}}}},
@@ -163,7 +162,9 @@ def to_onnx(checkpoint: Path, program: Path) -> list[str]:
     return flags
 
 
-def test_folder_is_the_checkpoint(checkpoint: Path, tmp_path: Path, digits: Dataset) -> None:
+def test_folder_is_the_checkpoint(
+    checkpoint: Path, tmp_path: Path, digits: Dataset, forks: dict[str, str]
+) -> None:
     """A folder has the weights bit for bit, what describes them, and a card whose code runs."""
     folder = tmp_path / "folder"
     for _ in range(2):
@@ -180,11 +181,8 @@ def test_folder_is_the_checkpoint(checkpoint: Path, tmp_path: Path, digits: Data
     card = (folder / "README.md").read_text()
     code = code_blocks(card, "python").replace("this folder", str(folder))
     given = "import torch; images, mean, std = torch.ones(2, 1, 12, 12), 0, 1\n"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{given}{code}\nprint(*logits.shape)"],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout == "2 10\n"
+    (tmp_path / "code.py").write_text(f"{given}{code}\nprint(*logits.shape)\n")
+    assert run_in_shell(ROOT, f"python {tmp_path}/code.py", forks) == "2 10\n"
 
 
 def test_folder_is_read_without_the_project(checkpoint: Path, tmp_path: Path) -> None:
@@ -331,16 +329,14 @@ def test_damaged_folders_are_refused(
 
 
 def test_program_runs_without_the_project(
-    checkpoint: Path, tmp_path: Path, digits: Dataset
+    checkpoint: Path, tmp_path: Path, digits: Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the script writes is a program for torch alone, and tells nothing of folders here."""
     away = tmp_path / "away"
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments(checkpoint, away / "program.pt2")],
-        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "logits differ from the checkpoint's by" in done.stdout
+    export_model.main(arguments(checkpoint, away / "program.pt2"))
+    said = capsys.readouterr()
+    assert not said.err
+    assert "logits differ from the checkpoint's by" in said.out
     assert content(away) == {"program.pt2"}
     written = (away / "program.pt2").read_bytes()
     assert str(ROOT).encode() not in written
@@ -358,29 +354,50 @@ def test_program_runs_without_the_project(
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda model: model.get_parameter("classifier.bias").data[3].add_(0.01),
-        lambda model: model.get_buffer("norm.running_var").mul_(1.01),
-        # Batch norm takes the statistics of each batch.
-        lambda model: model.train(),
-        lambda model: model.get_parameter("classifier.weight").data[0].fill_(torch.nan),
-    ],
-    ids=["weight", "statistics", "mode", "number"],
-)
-def test_program_that_disagrees_is_not_written(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    spoil: Callable[[Network], object],
-) -> None:  # fmt: skip
+# What a program may have otherwise than the checkpoint's network.
+SPOILS: dict[str, Callable[[Network], object]] = {
+    "weight": lambda model: model.get_parameter("classifier.bias").data[3].add_(0.01),
+    "statistics": lambda model: model.get_buffer("norm.running_var").mul_(1.01),
+    # Batch norm takes the statistics of each batch.
+    "mode": lambda model: model.train(),
+    "number": lambda model: model.get_parameter("classifier.weight").data[0].fill_(torch.nan),
+}
+
+
+@pytest.mark.parametrize("name", SPOILS)
+def test_program_that_disagrees_is_not_written(tmp_path: Path, digits: Dataset, name: str) -> None:
     """A program of other weights, statistics or mode is an error, and leaves what was there."""
+    program = tmp_path / "program.pt2"
+    program.write_text("earlier")
+    (model, _), (other, _) = make_model(), make_model()
+    told = described(digits)
+
+    def write(written: Network) -> None:
+        run = Pixels(written, digits.mean, digits.std)
+        export_model.write_program(
+            program, b"now", lambda _: largest_difference(lambda: run, model, told)
+        )
+
+    SPOILS[name](other)
+    with pytest.raises(ValueError, match=r"program\.pt2: not written.* allowed: 1e-05"):
+        write(other)
+    assert program.read_text() == "earlier"
+    write(model)
+    assert program.read_text() == "now"
+    assert content(tmp_path) == {"program.pt2"}
+
+
+def test_disagreement_of_a_real_program(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the script compares with the checkpoint is the program itself, as it was exported."""
     program = tmp_path / "program.pt2"
     program.write_text("earlier")
     export = export_model.export
 
     def export_another(_: Network, *rest: object) -> torch.export.ExportedProgram:
         other = make_model()[0]
-        spoil(other)
+        SPOILS["statistics"](other)
         return export(other, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(export_model, "export", export_another)
@@ -500,6 +517,10 @@ def test_size_of_images_is_free(checkpoint: Path, tmp_path: Path) -> None:
             ["top1_accuracy is 87.5 there, but 80"],
         ),
         ({"--data-description": "data.json"}, ["data.json: of data with sha256 another"]),
+        (
+            {"--data-description": "larger.json"},
+            ["--image-size: found 12; allowed: 20, that of the images of larger.json"],
+        ),
         ({"--method": "kd"}, ["one of --comparison and --method"]),
         ({"--comparison": "comparison.csv", "--method": "x"}, ["'x'", "at_kd, baseline, kd"]),
         ({"--comparison": "file", "--method": "kd"}, ["file: not a comparison"]),
@@ -512,6 +533,8 @@ def test_mistake(
     """A mistake ends with 1 and one line that names it, and leaves nothing, hidden or not."""
     (tmp_path / "file").write_text("epoch\n1\n")
     (tmp_path / "folder.pt2").mkdir()
+    write_known(tmp_path, PROVENANCE, side=20)
+    (tmp_path / "data.json").rename(tmp_path / "larger.json")
     write_known(tmp_path, PROVENANCE)
     metrics = {"top1_accuracy": {"value": 80, **ENTRY}}
     for name, measured in {
@@ -548,7 +571,10 @@ def test_program_for_cuda(checkpoint: Path, tmp_path: Path, digits: Dataset) -> 
 
 
 def test_page_loads_and_exports_a_checkpoint(
-    tmp_path: Path, digits: Dataset, copy_project: Callable[[Path], Path]
+    tmp_path: Path,
+    digits: Dataset,
+    copy_project: Callable[[Path], Path],
+    forks: dict[str, str],
 ) -> None:
     """The page's lines, run in a clone, load a checkpoint and its program, with the same logits."""
     (text,) = filter(
@@ -564,16 +590,16 @@ def test_page_loads_and_exports_a_checkpoint(
     folder = copy_project(tmp_path / "clone")
     checkpoint = folder / "results/digits/at_kd/seed_0/checkpoint.pt"
     save_checkpoint(checkpoint, *make_model(), digits, PROVENANCE)
-    write_known(checkpoint.parent, PROVENANCE)
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    write_known(checkpoint.parent, PROVENANCE, config["data"]["digits"]["image_size"])
     (folder / "results/data").mkdir()
     (checkpoint.parent / "data.json").rename(folder / "results/data/digits.json")
     (checkpoint.parent / "comparison.csv").rename(folder / "results/digits/comparison.csv")
     for command in commands:
-        run_in_shell(folder, command)
+        run_in_shell(folder, command, forks)
     kept = "torch.save({'images': images, 'logits': logits, 'exported': exported}, 'kept.pt')"
-    subprocess.run(
-        [sys.executable, "-c", f"{code}\n{kept}\n"], cwd=folder, env=ENVIRONMENT, check=True
-    )
+    (folder / "code.py").write_text(f"{code}\n{kept}\n")
+    run_in_shell(folder, "python code.py", forks)
     found = torch.load(folder / "kept.pt", weights_only=True)
     model, _ = load_checkpoint(checkpoint, digits, CPU)
     with torch.no_grad():
