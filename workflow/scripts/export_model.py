@@ -20,7 +20,7 @@ Example:
         --predictions results/digits/at_kd/seed_0/predictions.npz \
         --data-description results/data/digits.json \
         --comparison results/digits/comparison.csv --method at_kd \
-        --image-size 32 --program at_kd.pt2 --folder at_kd --device cpu
+        --image-size 20 --program at_kd.pt2 --folder at_kd --device cpu
 """
 
 import argparse
@@ -113,7 +113,7 @@ def read_known(arguments: argparse.Namespace, training: dict[str, Any]) -> Known
     """
     known = Known(licence=arguments.license)
     if arguments.data_description:
-        known.data = read_data(arguments.data_description, training)
+        known.data = read_data(arguments.data_description, training, arguments.image_size)
         known.held_out = known.data["held_out"]
     if arguments.metrics:
         content, known.measures = read_measures(arguments.metrics, arguments.predictions, training)

@@ -86,17 +86,27 @@ def read_json(path: Path, fields: Sequence[str]) -> dict[str, Any]:
     return content
 
 
-def read_data(path: Path, training: Mapping[str, Any]) -> dict[str, Any]:
+def read_data(path: Path, training: Mapping[str, Any], image_size: int) -> dict[str, Any]:
     """Read the description of the data that a network was trained on, as prepare_data.py writes it.
 
+    Args:
+        path: of the description, .json.
+        training: provenance of the network's training.
+        image_size: side of the images that the network is exported for, in pixels.
+
     Raises:
-        FileNotFoundError, ValueError: as `read_json`; or it is of other data.
+        FileNotFoundError, ValueError: as `read_json`; or it is of other data, or of images of
+            another size, of which its metrics would say nothing.
     """
     data = read_json(path, ("format", "images", "held_out", "sha256", "provenance"))
     if data["sha256"] != training.get("data_sha256"):
         raise ValueError(
             f"{path}: of data with sha256 {data['sha256']}; expected "
             f"{training.get('data_sha256')}, that of the network's training"
+        )
+    if (side := data["images"]["test"]["shape"][0]) != image_size:
+        raise ValueError(
+            f"--image-size: found {image_size}; allowed: {side}, that of the images of {path}"
         )
     return data
 
