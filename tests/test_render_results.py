@@ -240,10 +240,11 @@ def test_overview(kept: Path) -> None:
         else:
             # Tables from before there was that row; histories have each epoch's accuracy.
             history = pd.read_csv(kept / folders[title] / "history.csv")
-            groups = history.groupby(["model", "seed"], sort=False)["test_accuracy"]
-            flattered = groups.apply(lambda each: 100 * (each.max() - each.iloc[-1]))
-            means = flattered.groupby("model", sort=False).mean()
-            gains = [f"{mean:.2f}" for mean in means]
+            epochs = history.pivot_table(index=["model", "seed"], columns="epoch",
+                                         values="test_accuracy")  # fmt: skip
+            last = epochs.ffill(axis=1).iloc[:, -1]
+            means = (100 * (epochs.max(axis=1) - last)).groupby("model").mean().to_dict()
+            gains = [f"{means[model]:.2f}" for model in history["model"].unique()]
         for place, column in enumerate(cells(table, "| | ")):
             cell, more = cells(table, accuracy)[place], f", best epoch + {gains[place]}"
             name, count = column.removesuffix(")").split(" (")

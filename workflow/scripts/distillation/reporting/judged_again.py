@@ -25,7 +25,7 @@ from distillation.reporting.measurements import ALPHA, BEFORE, COLLAPSE, methods
 from distillation.reporting.metric import find_metric
 from distillation.reporting.results import TEACHER, Results
 from distillation.reporting.trained import Run
-from distillation.settings.base import MetricSettings
+from distillation.settings.base import MetricSettings, checked
 from distillation.settings.plugins import declared
 from distillation.settings.reports import Comparison, SmallestDifferences
 
@@ -120,7 +120,7 @@ def judged_again(pairs: pd.DataFrame, results: Results) -> list[str]:
         pairs: comparison.csv of the study.
         results: see `earlier_results`.
     """
-    metric, settings = find_metric(results, METRIC), Comparison()
+    metric, settings = find_metric(results, METRIC), checked(Comparison, {})
     asked = questions(pairs[["method", "reference"]].to_numpy().tolist(), results)
     contrasts, means = [contrast(*each, results, METRIC, {}) for each in asked], []
     for each, (*_, signs) in zip(contrasts, asked, strict=True):
@@ -159,7 +159,7 @@ def claim_again(table: pd.DataFrame, images: int, labels: Mapping[str, str]) -> 
     methods = methods_of(table, labels, [TEACHER])
     values = samples(table, BEFORE, COLLAPSE, {"": images})
     alpha = ALPHA / len(CLAIMS)
-    judge = Judge(values, methods, [], SmallestDifferences(), alpha)
+    judge = Judge(values, methods, [], checked(SmallestDifferences, {}), alpha)
     claimed = CLAIMS[STILL_MEASURED]
     criteria = [*map(judge.criterion, claimed.questions)]
     verdict = together(each.result for each in criteria)

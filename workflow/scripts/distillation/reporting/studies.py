@@ -122,9 +122,10 @@ class Study:
             return [cell.partition(" ±")[0] for cell in row[1]]
         # Tables from before it was computed don't have it; histories do.
         history = read_table(self.folder / "history.csv")
-        accuracy = history.groupby(["model", "seed"])["test_accuracy"]
-        gains = 100 * (accuracy.max() - accuracy.last()).groupby("model").mean()
-        return [f"{gains[model]:.2f}" if model in gains else "-" for model in self.runs]
+        accuracy = history.groupby(["model", "seed"])["test_accuracy"].agg(["max", "last"])
+        gains = 100 * (accuracy["max"] - accuracy["last"])
+        means = gains.groupby("model").mean().to_dict()
+        return [f"{means[model]:.2f}" if model in means else "-" for model in self.runs]
 
     def row(self, quantity: str) -> tuple[str, list[str]] | None:
         """Return the head with its unit and the cells of a quantity, or None where it has none."""
