@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
 
-from jobs import MORE, TINY, Snakemake, planned
+from jobs import MORE, TINY, Job, Snakemake, planned
 from shell import ROOT
 
 pytestmark = pytest.mark.workflow
@@ -168,35 +170,14 @@ experiments:
     extends: tiny
     title: Toys
     data: toy
+    seeds: [0]
     teacher: {network: {toy: {channels: 8}}}
     student: {network: {toy: {channels: 4}}}
-    methods: {toy: {label: Toy, toy: {weight: 0.5, bound: 0.1}, at: {}}}
+    methods: {toy: {label: Toy, toy: {weight: 0.5, bound: 0.1}, renamed: {}}}
     students: [baseline, toy]
     evaluation: {metrics: {toy: {}, expected_calibration_error: null}}
     comparison: {metric: toy}
 """
-
-
-def test_new_plugins(tree: Path, snakemake: Snakemake) -> None:
-    """A term, a network, a format and a metric are one file each, and rerun nothing else."""
-    for name, code in PLUGINS.items():
-        (tree / LIBRARY / name).write_text(code)
-    (tree / "toy.yaml").write_text(CONFIG)
-    done = snakemake(tree, "--cores", "2", "toy", "--configfile", TINY, "toy.yaml")
-    assert done.returncode == 0, done.stdout
-    results = tree / "results/toy"
-    with (results / "table.csv").open() as file:
-        rows = {row["quantity"]: row for row in csv.DictReader(file)}
-    assert rows["Toy metric"]["toy_n"] == "2"
-    assert any(name.startswith("Toy term") for name in rows)
-    assert "Expected calibration error" not in rows
-    provenance = json.loads((results / "toy/seed_0/metrics.json").read_text())
-    assert provenance["training_provenance"]["network_title"] == "toy-4"
-    used = provenance["training_provenance"]["plugins"]
-    assert {"terms.toy", "terms.at", "terms.labels", "networks.toy"} == {*used}
-    assert "Toy" in (results / "comparison.md").read_text()
-    assert list((results / "claims").glob("*.png"))
-    assert planned(snakemake, tree, "all", "--configfile", TINY, MORE) == set()
 
 
 def renamed(content: dict) -> dict:
@@ -208,18 +189,55 @@ def renamed(content: dict) -> dict:
     return content
 
 
-def test_renamed_term(tree: Path, snakemake: Snakemake) -> None:
-    """A term's name stands in its file's name and in the config, and nowhere else."""
+class Toys(NamedTuple):
+    """A tree with the plug-ins, and the jobs that two changes made stale before they were run."""
+
+    tree: Path
+    after_adding: set[Job]
+    after_renaming: set[Job]
+
+
+@pytest.fixture(scope="module")
+def toys(finished: Path, snakemake: Snakemake, tmp_path_factory: pytest.TempPathFactory) -> Toys:
+    """Add the plug-ins to a finished run, rename the term at, and train with both."""
+    tree = shutil.copytree(finished, tmp_path_factory.mktemp("toys") / "tree")
+    for name, code in PLUGINS.items():
+        (tree / LIBRARY / name).write_text(code)
+    after_adding = planned(snakemake, tree, "all", "--configfile", TINY, MORE)
     (tree / LIBRARY / "terms/at.py").rename(tree / LIBRARY / "terms/renamed.py")
     for name in ("config.yaml", TINY):
         content = renamed(yaml.safe_load((ROOT / name).read_text()))
         (tree / name).write_text(yaml.safe_dump(content, sort_keys=False))
-    small = {"seeds": [0], "students": ["baseline", "at_kd"]}
-    (tree / "small.yaml").write_text(yaml.safe_dump({"experiments": {"tiny": small}}))
-    before = (tree / "results/tiny/at_kd/seed_0/checkpoint.pt").stat().st_mtime_ns
-    done = snakemake(tree, "--cores", "2", "tiny", "--configfile", TINY, "small.yaml")
+    after_renaming = planned(snakemake, tree, "tiny", "--configfile", TINY)
+    (tree / "toy.yaml").write_text(CONFIG)
+    done = snakemake(tree, "--cores", "2", "toy", "--configfile", TINY, "toy.yaml")
     assert done.returncode == 0, done.stdout
-    assert (tree / "results/tiny/at_kd/seed_0/checkpoint.pt").stat().st_mtime_ns > before
-    with (tree / "results/tiny/at_kd/seed_0/history.csv").open() as file:
+    return Toys(tree, after_adding, after_renaming)
+
+
+def test_new_plugins(toys: Toys) -> None:
+    """A term, a network, a format and a metric are one file each, and rerun nothing else."""
+    results = toys.tree / "results/toy"
+    with (results / "table.csv").open() as file:
+        rows = {row["quantity"]: row for row in csv.DictReader(file)}
+    assert rows["Toy metric"]["toy_n"] == "1"
+    assert any(name.startswith("Toy term") for name in rows)
+    assert "Expected calibration error" not in rows
+    provenance = json.loads((results / "toy/seed_0/metrics.json").read_text())
+    assert provenance["training_provenance"]["network_title"] == "toy-4"
+    used = provenance["training_provenance"]["plugins"]
+    assert {"terms.toy", "terms.renamed", "terms.labels", "networks.toy"} == {*used}
+    assert "Toy" in (results / "comparison.md").read_text()
+    assert list((results / "claims").glob("*.png"))
+    assert toys.after_adding == set()
+
+
+def test_renamed_term(toys: Toys) -> None:
+    """A term's name stands in its file's name and in the config, and nowhere else."""
+    results = toys.tree / "results/toy"
+    with (results / "toy/seed_0/history.csv").open() as file:
         assert {"renamed", "renamed_weight"} < {*next(csv.reader(file))}
-    assert "AT loss" in (tree / "results/tiny/table.md").read_text()
+    assert "AT loss" in (results / "table.md").read_text()
+    # Students by the old name aren't taken for those by the new one.
+    trained = {job.model for job in toys.after_renaming if job.rule == "train_student"}
+    assert trained == {"at_kd", "fading_at"}
