@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -139,11 +140,11 @@ def test_each_experiment_has_a_heading_above_its_own_rows(finished: Path) -> Non
     ticks = (label.get_text() for label in axes.get_yticklabels())
     names = dict(zip(axes.get_yticks(), ticks, strict=True))
     assert names == {1: "KD", 2: "at", 4: "KD", 5: "at"}
-    points = {
-        line.get_ydata()[0]: line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"
-    }
+    lines = [line for line in axes.lines if line.get_marker() == "o"]
+    points = [tuple(np.asarray(line.get_xydata(), float)[0]) for line in lines]
     cells = [cell for cell in (*one, *two) if cell.method != "baseline"]
-    assert points == dict(zip(names, (cell.difference for cell in cells), strict=True))
+    expected = zip((cell.difference for cell in cells), names, strict=True)
+    assert points == [*expected]
     # Places count downwards.
     bottom, top = axes.get_ylim()
     assert bottom > top
