@@ -24,7 +24,8 @@ from distillation.data.dataset import read_dataset
 from distillation.record.checkpoint import load_checkpoint
 from distillation.record.digest import code_digest
 from distillation.training.run import Student
-from jobs import assert_same_checkpoint
+from jobs import MODELS as RUNS
+from jobs import SEEDS, assert_same_checkpoint
 from made import mistake
 from shell import ROOT
 
@@ -34,11 +35,12 @@ NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 Done = subprocess.CompletedProcess[str]
 RunScript = Callable[..., Done]
 
+# Those of tiny.yaml.
 DIGITS = [
     "--format", "digits", "image_size=12", "digit_size=8", "clutter_pieces=1", "clutter_size=4",
-    "train_placements=1", "test_placements=1", "test_fraction=0.9", "seed=0",
+    "train_placements=1", "test_placements=1", "test_fraction=0.8", "seed=0",
 ]  # fmt: skip
-SPLITS = {"train": 179, "test": 1618}
+SPLITS = {"train": 359, "test": 1438}
 TRAINING = [
     "--network", "wrn", "depth=10", "width=1", "--epochs", "1", "--batch-size", "64",
     "--schedule", "one_cycle", "--padding", "1", "--no-flip", "--gamma-init", "ones",
@@ -46,53 +48,52 @@ TRAINING = [
 ]  # fmt: skip
 KD = ["--term", "labels", "weight=0.1", "--term", "kd", "weight=0.9"]
 AT = ["--term", "at", "weight=1000"]
-# Of each method the flags of its terms, and their names and weights.
-METHODS: dict[str, tuple[list[str], dict[str, float]]] = {
-    "baseline": ([], {"labels": 1}),
-    "kd": (KD, {"labels": 0.1, "kd": 0.9}),
-    "at": (AT, {"labels": 1, "at": 1000}),
-    "at_kd": ([*KD, *AT], {"labels": 0.1, "kd": 0.9, "at": 1000}),
-    "hint": (["--term", "hint", "weight=2"], {"labels": 1, "hint": 2}),
+# By model of the finished run its folder, and the weights of its terms.
+MODELS: dict[str, tuple[str, dict[str, float]]] = {
+    "teacher": ("tiny/teacher/seed_0", {"labels": 1}),
+    "baseline": ("tiny/baseline/seed_1", {"labels": 1}),
+    "kd": ("tiny/kd/seed_1", {"labels": 0.1, "kd": 0.9}),
+    "at_kd": ("tiny/at_kd/seed_0", {"labels": 0.1, "kd": 0.9, "at": 1000}),
+    "fading_at": ("tiny/fading_at/seed_0", {"labels": 1, "at": 1}),
+    "hint": ("pictures/hint/seed_0", {"labels": 1, "hint": 1}),
+    "pictures' teacher": ("pictures/teacher/seed_0", {"labels": 1}),
 }
-MODELS = ["teacher", *METHODS]
-
-
-def trained(folder: str) -> list[str]:
-    """Return the flags that name the outputs of a training."""
-    return [
-        *("--checkpoint", f"{folder}/checkpoint.pt", "--history", f"{folder}/history.csv"),
-        *("--tensorboard", f"{folder}/tensorboard", "--resume", f"resume/{folder}.pt"),
-    ]
+# In the config's order.
+PAIRS = [*((name, "baseline") for name in ("kd", "at_kd", "fading_at")), ("at_kd", "kd")]
 
 
 def of_run(model: str, *names: str) -> list[str]:
-    """Return --run with the files called `names` of a model of the chain."""
-    return ["--run", model, "0", *(f"{{chain}}/{model}/{name}" for name in names)]
+    """Return --run with the files called `names` of a model of the finished run."""
+    return ["--run", model, "0", *(f"{{results}}/tiny/{model}/seed_0/{name}" for name in names)]
 
 
-# Flags by script; {chain} is the folder in which each ran once.
-DATA = ["--data", "{chain}/data/digits.npz"]
-TEACHER = ["--teacher", "{chain}/teacher/checkpoint.pt"]
-TABLED = ["--teacher-targets", "{chain}/teacher/targets.npz"]
+# Flags by script; {results} is the folder of a finished run.
+OF_TEACHER, OF_KD = "{results}/tiny/teacher/seed_0", "{results}/tiny/kd/seed_0"
+DATA = ["--data", "{results}/data/tiny.npz"]
+TEACHER = ["--teacher", f"{OF_TEACHER}/checkpoint.pt"]
+TABLED = ["--teacher-targets", f"{OF_TEACHER}/targets.npz"]
 PREPARE = ["--archive", "out.npz", "--description", "out.json"]
-STUDENT = [*DATA, *TRAINING, *trained("out")]
+STUDENT = [
+    *(*DATA, *TRAINING, "--checkpoint", "out/checkpoint.pt", "--history", "out/history.csv"),
+    *("--tensorboard", "out/tensorboard", "--resume", "resume/out.pt"),
+]
 STUDENTS = [
     *(*DATA, *TRAINING, *TEACHER, "--student", "baseline", "--student", "kd", "kd"),
     *("--checkpoint", "a/1.pt", "b/1.pt", "--history", "a/1.csv", "b/1.csv"),
     *("--tensorboard", "a/events", "b/events", "--resume", "a/2.pt", "b/2.pt"),
 ]
-EXTRACT = [*DATA, "--checkpoint", "{chain}/kd/checkpoint.pt", "--attention", "out.npz"]
+EXTRACT = [*DATA, "--checkpoint", f"{OF_KD}/checkpoint.pt", "--attention", "out.npz"]
 EVALUATE = [
     *(*EXTRACT[:-2], "--metrics", "out.json", "--predictions", "out.npz"),
     *("--metric", "top1_accuracy", "--metric", "teacher_agreement"),
-    *("--teacher-predictions", "{chain}/teacher/predictions.npz"),
+    *("--teacher-predictions", f"{OF_TEACHER}/predictions.npz"),
 ]
 TABULATE = [
-    *(*DATA, "--checkpoint", "{chain}/teacher/checkpoint.pt", "--targets", "out.npz"),
+    *(*DATA, "--checkpoint", f"{OF_TEACHER}/checkpoint.pt", "--targets", "out.npz"),
     *("--padding", "1", "--no-flip"),
 ]
 MEASURE = [
-    *(*DATA, "--network", "kd", "0", "{chain}/kd/checkpoint.pt", *TEACHER, "--taught", "kd"),
+    *(*DATA, "--network", "kd", "0", f"{OF_KD}/checkpoint.pt", *TEACHER, "--taught", "kd"),
     *("--object-mask", "stored", "--metrics", "out.csv", "--provenance", "out.json"),
 ]
 TITLE = ["--title", "By hand", "--label", "at_kd", "AT+KD"]
@@ -146,36 +147,9 @@ def run_script(forks: dict[str, str]) -> RunScript:
 
 
 @pytest.fixture(scope="session")
-def chain(run_script: RunScript, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """Return the folder in which every script ran once, called by hand one after the other."""
-
-    def make(folder: Path) -> None:
-        def run(name: str, *arguments: str) -> None:
-            done = run_script(folder, name, *arguments, chain=Path())
-            assert (done.returncode, done.stderr) == (0, ""), (name, done.stderr)
-
-        def runs(*names: str) -> list[str]:
-            return [*TITLE, *(text for model in MODELS for text in of_run(model, *names))]
-
-        files = ["--archive", "data/digits.npz", "--description", "data/digits.json"]
-        run("prepare_data.py", *DIGITS, *files)
-        run("train_teacher.py", *DATA, *TRAINING, *trained("teacher"))
-        run("tabulate_targets.py", *TABULATE, "--targets", "teacher/targets.npz")
-        for method, (flags, weights) in METHODS.items():
-            teacher = TEACHER if len(weights) > 1 else []
-            run("train_student.py", *DATA, *TRAINING, *flags, *teacher, *trained(method))
-        for model in MODELS:
-            own = ["--checkpoint", f"{model}/checkpoint.pt"]
-            flags = EVALUATE[:-2] if model == "teacher" else EVALUATE
-            places = [f"{model}/metrics.json", "--predictions", f"{model}/predictions.npz"]
-            run("evaluate.py", *flags, *own, "--metrics", *places)
-            run("extract_attention.py", *EXTRACT, *own, "--attention", f"{model}/attention.npz")
-        run("render_table.py", *TABLE, *runs(*RUN))
-        pairs = [text for method in ("baseline", "kd") for text in ("--pair", "at_kd", method)]
-        run("compare_methods.py", *COMPARE, *runs(*COMPARED), *pairs)
-        run("render_figures.py", *FIGURES, *runs(*DRAWN))
-
-    return once("chain", make)
+def results(finished: Path) -> Path:
+    """Return the folder of a finished run's results, not to be changed."""
+    return finished / "results"
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
@@ -212,7 +186,7 @@ def test_help_and_unknown_flags(capsys: pytest.CaptureFixture[str], name: str) -
     assert "required: --" in line or "--no-such-flag" in line
 
 
-def test_plain_python_from_another_folder(chain: Path, tmp_path: Path) -> None:
+def test_plain_python_from_another_folder(results: Path, tmp_path: Path) -> None:
     """A script called by its absolute path works in any folder, with nothing installed or set."""
     command = [sys.executable, str(SCRIPTS / "prepare_data.py"), *DIGITS]
     done = subprocess.run(
@@ -221,8 +195,12 @@ def test_plain_python_from_another_folder(chain: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     arrays = read_archive(tmp_path / "deep/er/digits.npz")
-    description = read_json(tmp_path / "digits.json")
-    assert description == read_json(chain / "data/digits.json")
+    description, expected = map(read_json, (tmp_path / "digits.json", results / "data/tiny.json"))
+    for each in (description, expected):
+        # The finished run's copy of the project is no clone.
+        for name in ("commit", "dirty"):
+            del each["provenance"][name]
+    assert description == expected
     assert description["sha256"] == digest_arrays(arrays)
     for split, count in SPLITS.items():
         assert arrays[f"{split}_images"].shape == (count, 12, 12, 1)
@@ -230,98 +208,116 @@ def test_plain_python_from_another_folder(chain: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_trained_model(chain: Path, model: str) -> None:
-    """A training leaves a checkpoint that loads, a row that adds up, events, and no state."""
-    dataset = read_dataset(chain / "data/digits.npz")
-    _, saved = load_checkpoint(chain / model / "checkpoint.pt", dataset, torch.device("cpu"))
-    assert saved["title"] == "WRN-10-1"
+def test_trained_model(results: Path, model: str) -> None:
+    """A training leaves a checkpoint that loads, rows that add up, and events."""
+    place, weights = MODELS[model]
+    dataset = read_dataset(results / "data" / f"{Path(place).parts[0]}.npz")
+    _, saved = load_checkpoint(results / place / "checkpoint.pt", dataset, torch.device("cpu"))
+    tiny = place.startswith("tiny")
+    assert saved["title"] == ("WRN-10-1" if tiny else "resnet8")
     # What a term trains beside the student stays behind.
     assert not [name for name in saved["state"] if "regressor" in name]
-    provenance, (_, weights) = saved["provenance"], METHODS.get(model, METHODS["baseline"])
+    provenance = saved["provenance"]
     assert provenance["data_sha256"] == dataset.sha256
     assert ("teacher" in provenance) == (len(weights) > 1)
     terms = provenance["arguments"]["term"]
     assert {name: term["weight"] for name, term in terms.items()} == weights
-    assert provenance["plugins"].keys() == {"networks.wrn", *(f"terms.{name}" for name in weights)}
-    (row,) = read_rows(chain / model / "history.csv")
-    assert row["epoch"] == "1"
-    total = sum(weight * float(row[name]) for name, weight in weights.items())
-    assert float(row["loss"]) == pytest.approx(total, rel=1e-5)
-    assert list((chain / model / "tensorboard").glob("events.*"))
-    assert not list((chain / "resume").iterdir())
+    network = "networks.wrn" if tiny else "networks.resnet"
+    assert provenance["plugins"].keys() == {network, *(f"terms.{name}" for name in weights)}
+    rows = read_rows(results / place / "history.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    for row in rows:
+        total = sum(float(row[f"{name}_weight"]) * float(row[name]) for name in weights)
+        assert float(row["loss"]) == pytest.approx(total, rel=1e-5)
+    assert list((results / place / "tensorboard").glob("events.*"))
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_measured_model(chain: Path, model: str) -> None:
+def test_measured_model(results: Path, model: str) -> None:
     """Metrics are those of the predictions and of the training; maps show the same images."""
-    metrics = read_json(chain / model / "metrics.json")
-    predictions = read_archive(chain / model / "predictions.npz")
-    arrays = read_archive(chain / "data/digits.npz")
+    place, _ = MODELS[model]
+    folder, experiment = results / place, Path(place).parts[0]
+    metrics = read_json(folder / "metrics.json")
+    predictions = read_archive(folder / "predictions.npz")
+    arrays = read_archive(results / "data" / f"{experiment}.npz")
     np.testing.assert_array_equal(predictions["labels"], arrays["test_labels"])
     right = predictions["predictions"] == predictions["labels"]
     accuracy = metrics["metrics"]["top1_accuracy"]["value"]
     assert accuracy == pytest.approx(100 * right.mean())
-    (row,) = read_rows(chain / model / "history.csv")
-    assert accuracy == pytest.approx(100 * float(row["test_accuracy"]))
-    assert ("teacher_agreement" in metrics["metrics"]) == (model != "teacher")
-    attention, first = (read_archive(chain / each / "attention.npz") for each in (model, "teacher"))
+    assert accuracy == pytest.approx(
+        100 * float(read_rows(folder / "history.csv")[-1]["test_accuracy"])
+    )
+    assert ("teacher_agreement" in metrics["metrics"]) == ("teacher" not in model)
+    attention, first = (
+        read_archive(each / "attention.npz")
+        for each in (folder, results / experiment / "teacher/seed_0")
+    )
     np.testing.assert_array_equal(attention["indices"], first["indices"])
-    np.testing.assert_array_equal(attention["labels"], np.arange(10))
+    np.testing.assert_array_equal(attention["labels"], np.arange(len(arrays["class_names"])))
     assert [attention[f"mean_square_{stage}"].shape[1] for stage in (1, 2, 3)] == [12, 6, 3]
 
 
-def test_table_and_its_provenance(chain: Path) -> None:
+def test_table_and_its_provenance(results: Path) -> None:
     """The table has what each model's files have, and the provenance of all of them, whole."""
-    table = {row["quantity"]: row for row in read_rows(chain / "table.csv")}
-    provenance, summary = (read_json(chain / f"{name}.json") for name in ("provenance", "summary"))
+    folder = results / "tiny"
+    table = {row["quantity"]: row for row in read_rows(folder / "table.csv")}
+    provenance, summary = (read_json(folder / f"{name}.json") for name in ("provenance", "summary"))
     assert provenance["table"]["code_digest"] == code_digest(SCRIPTS / "render_table.py")
-    assert [run["model"] for run in provenance["runs"]] == list(summary) == MODELS
-    for model, run in zip(MODELS, provenance["runs"], strict=True):
-        metrics = read_json(chain / model / "metrics.json")
-        accuracy = metrics["metrics"]["top1_accuracy"]["value"]
-        assert float(table["Test accuracy"][f"{model}_mean"]) == pytest.approx(accuracy)
+    runs = [(run["model"], run["seed"]) for run in provenance["runs"]]
+    assert runs == RUNS
+    assert list(summary) == [*dict(runs)]
+    found: dict[str, list[float]] = {}
+    for (model, seed), run in zip(runs, provenance["runs"], strict=True):
+        metrics = read_json(folder / model / f"seed_{seed}/metrics.json")
+        found.setdefault(model, []).append(metrics["metrics"]["top1_accuracy"]["value"])
         assert run["training"] == metrics["training_provenance"]
         assert run["evaluation"] == metrics["provenance"]
         for step in (run["training"], run["evaluation"]):
-            assert step["data_sha256"] == read_json(chain / "data/digits.json")["sha256"]
+            assert step["data_sha256"] == read_json(results / "data/tiny.json")["sha256"]
             assert step["packages"]["torch"] == version("torch")
-    assert (chain / "table.md").read_text().startswith("# By hand\n")
+    for model, values in found.items():
+        assert float(table["Test accuracy"][f"{model}_mean"]) == pytest.approx(np.mean(values))
 
 
-def test_comparison_and_figures(chain: Path) -> None:
+def test_comparison_and_figures(results: Path) -> None:
     """Pairs come first, in order, by what predictions say; figures are in both formats."""
-    pairs = read_rows(chain / "comparison.csv")[:2]
-    assert [row["method"] for row in pairs] == ["at_kd", "at_kd"]
-    assert [row["reference"] for row in pairs] == ["baseline", "kd"]
+    folder = results / "tiny"
+    pairs = read_rows(folder / "comparison.csv")[: len(PAIRS)]
+    assert [(row["method"], row["reference"]) for row in pairs] == PAIRS
     for row in pairs:
         one, other = (
-            read_archive(chain / row[name] / "predictions.npz")["top1_accuracy"].mean()
+            np.mean([
+                read_archive(folder / row[name] / f"seed_{seed}/predictions.npz")["top1_accuracy"]
+                for seed in SEEDS
+            ])
             for name in ("method", "reference")
-        )
+        )  # fmt: skip
         assert float(row["difference"]) == pytest.approx(one - other, abs=1e-9)
         for name in ("comparison.md", "comparison.html"):
-            assert row["sentence"] in (chain / name).read_text()
-    drawn = {path.name for path in (chain / "figures").iterdir()}
+            assert row["sentence"] in (folder / name).read_text()
+    # Without Snakemake's hidden mark.
+    drawn = {path.name for path in (folder / "figures").glob("[!.]*")}
     assert {Path(name).stem + end for name in drawn for end in (".png", ".svg")} == drawn != set()
 
 
 @pytest.fixture(scope="session")
 def spoilt(
-    chain: Path, run_script: RunScript, once: Callable[[str, Callable[[Path], object]], Path]
+    results: Path, run_script: RunScript, once: Callable[[str, Callable[[Path], object]], Path]
 ) -> Path:
     """Return a folder of inputs that are wrong in one way each."""
 
     def make(folder: Path) -> None:
         for name, file, size in (
-            ("data.npz", "data/digits.npz", 9000), ("network.pt", "teacher/checkpoint.pt", 5000),
-            ("metrics.json", "kd/metrics.json", 500),
-        ):  # fmt: skip
-            (folder / name).write_bytes((chain / file).read_bytes()[:size])
-        metrics = read_json(chain / "kd/metrics.json")
+            ("data.npz", "data/tiny.npz", 9000),
+            ("network.pt", "tiny/teacher/seed_0/checkpoint.pt", 5000),
+            ("metrics.json", "tiny/kd/seed_0/metrics.json", 500),
+        ):
+            (folder / name).write_bytes((results / file).read_bytes()[:size])
+        metrics = read_json(results / "tiny/kd/seed_0/metrics.json")
         metrics["training_provenance"]["arguments"]["epochs"] = 9
         (folder / "longer.json").write_text(json.dumps(metrics))
         (folder / "odd.csv").write_text("epoch,loss\n1,2.0\n")
-        images = read_archive(chain / "data/digits.npz")
+        images = read_archive(results / "data/tiny.npz")
         shuffled = images | {"test_labels": np.roll(images["test_labels"], 1)}
         np.savez(folder / "shuffled.npz", allow_pickle=False, **shuffled)
         # Two of the ten classes.
@@ -332,7 +328,7 @@ def spoilt(
         } | {"class_names": images["class_names"][:2]}
         np.savez(folder / "few.npz", allow_pickle=False, **images | few)
         flags = [*EVALUATE[:-2], "--data", "shuffled.npz", "--predictions", "predictions.npz"]
-        assert run_script(folder, "evaluate.py", *flags, chain=chain).returncode == 0
+        assert run_script(folder, "evaluate.py", *flags, results=results).returncode == 0
 
     return once("spoilt", make)
 
@@ -363,26 +359,26 @@ MISTAKES = [
     ("train_student", TABLED_KD, "--data {spoilt}/shuffled.npz", "/targets.npz, other training"),
     ("train_student", KD_TAUGHT, "--teacher {spoilt}/network.pt", "{spoilt}/network.pt, damaged"),
     ("train_students", STUDENTS, "--history a.csv", "--history, found 1; allowed: 2"),
-    ("evaluate", EVALUATE, "--data {spoilt}/few.npz", "kd/checkpoint.pt, 10 classes, has 2"),
+    ("evaluate", EVALUATE, "--data {spoilt}/few.npz", "kd/seed_0/checkpoint.pt, 10 classes, has 2"),
     ("evaluate", EVALUATE, "--teacher-predictions {spoilt}/predictions.npz", "other images"),
     ("extract_attention", EXTRACT, "--images-per-class 1000", "images_per_class is 1000, at most"),
     ("render_table", [*TITLE, *TABLE], "--run kd 0 {spoilt}/metrics.json no.csv", "damaged"),
     ("render_table", [*TITLE, *TABLE, *of_run("kd", RUN[0])], "{spoilt}/odd.csv", "odd.csv, lacks"),
     ("render_table", [*TITLE, *TABLE, *TWO, *of_run("at")],
-     "{spoilt}/longer.json {chain}/kd/history.csv", "aren't of one config, epochs"),
+     "{spoilt}/longer.json {results}/tiny/kd/seed_0/history.csv", "aren't of one config, epochs"),
     ("compare_methods", [*COMPARE, "--title", "x", *of_run("kd", *COMPARED),
                          *of_run("teacher", *COMPARED)], "--pair kd soft", "no run of soft"),
-    ("render_figures", DRAW, "{chain}/kd/attention.npz --style no.mplstyle", "no.mplstyle"),
+    ("render_figures", DRAW, f"{OF_KD}/attention.npz --style no.mplstyle", "no.mplstyle"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "flags", "end", "said"), MISTAKES)
 def test_mistake(
-    chain: Path, spoilt: Path, work: Path, capsys: pytest.CaptureFixture[str],
+    results: Path, spoilt: Path, work: Path, capsys: pytest.CaptureFixture[str],
     name: str, flags: list[str], end: str, said: str,
 ) -> None:  # fmt: skip
     """A mistake ends with 1 and one line that names it, and leaves nothing, hidden or not."""
-    places = {"chain": chain, "spoilt": spoilt}
+    places = {"results": results, "spoilt": spoilt}
     line = mistake(capsys, main_of(name), filled([*flags, *end.split()], **places))
     for fragment in said.format(**places).split(", "):
         assert fragment in line
@@ -397,7 +393,7 @@ INPUTS = [
     ("train_student", KD_TAUGHT, "--teacher {planted}"),
     ("train_student", TABLED_KD, "--teacher-targets {planted}"),
     ("evaluate", EVALUATE, "--teacher-predictions {planted}"),
-    ("render_table", [*TITLE, *TABLE], "--run kd 0 {planted} {chain}/kd/history.csv"),
+    ("render_table", [*TITLE, *TABLE], "--run kd 0 {planted} {results}/tiny/kd/seed_0/history.csv"),
     ("render_table", [*TITLE, *TABLE, *of_run("kd", RUN[0])], "{planted}"),
     ("compare_methods", [*COMPARE, "--title", "x", *TAUGHT], "{planted}"),
     ("render_figures", DRAW, "{planted}"),
@@ -406,7 +402,7 @@ INPUTS = [
 
 @pytest.mark.parametrize(("name", "flags", "end"), INPUTS)
 def test_planted_pickle(
-    chain: Path, tmp_path: Path, work: Path, planted: object, marker: Path,
+    results: Path, tmp_path: Path, work: Path, planted: object, marker: Path,
     capsys: pytest.CaptureFixture[str], name: str, flags: list[str], end: str,
 ) -> None:  # fmt: skip
     """A pickle in place of any input is refused in one line, and what it holds isn't run."""
@@ -422,7 +418,7 @@ def test_planted_pickle(
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             with (tmp_path / file).open("wb") as opened:
                 write(opened)
-        given = filled([*flags, *end.split()], chain=chain, **places)
+        given = filled([*flags, *end.split()], results=results, **places)
         assert str(tmp_path) in mistake(capsys, main_of(name), given)
         assert not marker.exists()
         assert not [*work.iterdir()]
@@ -438,24 +434,37 @@ def test_planted_pickle(
     ],
 )  # fmt: skip
 def test_no_cuda(
-    chain: Path, work: Path, capsys: pytest.CaptureFixture[str], name: str, flags: list[str]
+    results: Path, work: Path, capsys: pytest.CaptureFixture[str], name: str, flags: list[str]
 ) -> None:
     """Asked for CUDA where there is none, a script says so and doesn't fall back to the CPU."""
-    given = filled([*flags, "--device", "cuda"], chain=chain)
+    given = filled([*flags, "--device", "cuda"], results=results)
     assert "device is cuda" in mistake(capsys, main_of(name), given)
     assert not [*work.iterdir()]
 
 
 def test_failure_keeps_what_was_there(
-    chain: Path, work: Path, capsys: pytest.CaptureFixture[str]
+    results: Path, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A script that fails leaves the outputs of an earlier run as they were."""
     for name in ("out.json", "out.npz"):
         (work / name).write_text("earlier")
-    wrong = filled([*EVALUATE, "--teacher-predictions", "nothing.npz"], chain=chain)
+    wrong = filled([*EVALUATE, "--teacher-predictions", "nothing.npz"], results=results)
     assert "nothing.npz" in mistake(capsys, main_of("evaluate"), wrong)
     left = {path.name: path.read_text() for path in work.iterdir()}
     assert left == {"out.json": "earlier", "out.npz": "earlier"}
+
+
+LONGER = [*KD_TAUGHT, *AT, "--epochs", "2"]
+
+
+@pytest.fixture(scope="module")
+def alone(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a training that nothing stopped."""
+    folder = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        train_student.main(filled(LONGER, results=results))
+    return folder
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -464,16 +473,11 @@ def test_failure_keeps_what_was_there(
     [("WRN-10-1", "in epoch 1 of 2, after step 1"), ("epoch   1/2", "after epoch 1 of 2")],
 )
 def test_stopped_by_a_signal(
-    chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, line: str, stop: str
-) -> None:
+    results: Path, alone: Path, work: Path, monkeypatch: pytest.MonkeyPatch,
+    number: int, line: str, stop: str,
+) -> None:  # fmt: skip
     """A training that is told to stop says where it does, and goes on to the same bits."""
-    flags = [text.format(chain=chain) for text in [*KD_TAUGHT, *AT, "--epochs", "2"]]
-    alone, hit = tmp_path / "alone", tmp_path / "hit"
-    alone.mkdir()
-    hit.mkdir()
-    monkeypatch.chdir(alone)
-    train_student.main(flags)
-    monkeypatch.chdir(hit)
+    flags = filled(LONGER, results=results)
 
     def report(_: Student, text: str) -> None:
         if text.startswith(line):
@@ -486,7 +490,7 @@ def test_stopped_by_a_signal(
         with pytest.raises(KeyboardInterrupt, match=f"^{stop}$"):
             train_student.main(flags)
     signal.signal(signal.SIGINT, before)
-    assert {path.name for path in hit.rglob("*.*")} == {"out.pt"}
+    assert {path.name for path in work.rglob("*.*")} == {"out.pt"}
     train_student.main(flags)
-    assert_same_checkpoint(alone / "out/checkpoint.pt", hit / "out/checkpoint.pt")
-    assert not [*(hit / "resume").iterdir()]
+    assert_same_checkpoint(alone / "out/checkpoint.pt", work / "out/checkpoint.pt")
+    assert not [*(work / "resume").iterdir()]

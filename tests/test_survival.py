@@ -139,7 +139,7 @@ def test_stopped_at_random_moments(finished: Path, tmp_path: Path) -> None:
 def test_stopped_inside_snakemake(finished: Path, tmp_path: Path, snakemake: Snakemake) -> None:
     """Ctrl-C and KILL of the whole workflow cost no more than the epoch that they hit."""
     target = "results/tiny/at_kd/seed_0"
-    overlay = yaml.safe_dump({"experiments": {"tiny": {"student": {"training": {"epochs": 30}}}}})
+    overlay = yaml.safe_dump({"experiments": {"tiny": {"student": {"training": {"epochs": 10}}}}})
     trees = [shutil.copytree(finished, tmp_path / name) for name in ("hit", "alone")]
     for tree in trees:
         (tree / "change.yaml").write_text(overlay)
