@@ -123,9 +123,9 @@ class Study:
         # Tables from before it was computed don't have it; histories do.
         history = read_table(self.folder / "history.csv")
         accuracy = history.groupby(["model", "seed"])["test_accuracy"].agg(["max", "last"])
-        gains = 100 * (accuracy["max"] - accuracy["last"])
-        means = gains.groupby("model").mean().to_dict()
-        return [f"{means[model]:.2f}" if model in means else "-" for model in self.runs]
+        means: dict[Any, Any] = (100 * accuracy).groupby("model").mean().to_dict("index")
+        found = (means.get(model) for model in self.runs)
+        return [f"{each['max'] - each['last']:.2f}" if each else "-" for each in found]
 
     def row(self, quantity: str) -> tuple[str, list[str]] | None:
         """Return the head with its unit and the cells of a quantity, or None where it has none."""
