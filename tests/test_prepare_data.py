@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 import prepare_data
 from distillation.data.splits import hold_out, statistics, thin_out
+from jobs import TINY, Snakemake
 from made import mistake
 from shell import ROOT
 
@@ -129,6 +131,29 @@ def test_archive_of_few_training_images(folder: Path) -> None:
         assert np.bincount(arrays["train_labels"]).tolist() == [8, 4]
         assert len(arrays["test_labels"]) == 6
         assert arrays["mean"] == pytest.approx([arrays["train_images"].mean()])
+
+
+def test_processes_change_nothing(folder: Path) -> None:
+    """The description, with digest and provenance, is the same text by however many processes."""
+    texts = []
+    for threads in ("1", "2"):
+        prepare_data.main([*flags(folder), "--threads", threads])
+        texts.append((folder.parent / "held.json").read_text())
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.workflow
+def test_preparing_takes_the_cores_that_there_are(
+    tmp_path: Path, copy_project: Callable[[Path], Path], snakemake: Snakemake
+) -> None:
+    """The job has as many processes as Snakemake has cores, up to 16."""
+    project = copy_project(tmp_path / "project")
+    for cores, expected in (("3", "3"), ("64", "16")):
+        done = snakemake(
+            project, "-n", "-p", "results/data/tiny.npz", "--cores", cores, "--quiet", "host",
+            "--configfile", TINY,
+        )  # fmt: skip
+        assert f"--threads {expected} --format" in done.stdout
 
 
 def test_a_whole_source_keeps_its_test_images(folder: Path) -> None:

@@ -12,7 +12,8 @@ rule prepare_data:
         "logs/prepare_data/{data}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 1
+    # Processes that read a folder of images, as far as there are cores; the result is the same.
+    threads: 16
     resources:
         mem_mb=lambda w, attempt: attempt * estimates.preparing_megabytes(CONFIG.data[w.data][1]),
         runtime=lambda w, attempt: attempt * estimates.START_MINUTES,

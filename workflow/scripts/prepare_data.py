@@ -82,7 +82,9 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=arguments.archive.parent, prefix=".") as folder:
         arrays = prepare(name, settings, Path(folder), arguments.threads)
     description = describe(name, arrays)
-    provenance = describe_step(arguments, PACKAGES, plugins=[("formats", name)])
+    # By how many processes changes nothing.
+    told = argparse.Namespace(format=arguments.format)
+    provenance = describe_step(told, PACKAGES, plugins=[("formats", name)])
     with replacing(arguments.archive) as archive, replacing(arguments.description) as text:
         np.savez_compressed(archive, allow_pickle=False, **arrays)
         text.write_text(json.dumps(description | {"provenance": provenance}, indent=2) + "\n")

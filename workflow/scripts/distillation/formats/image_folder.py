@@ -94,7 +94,7 @@ def read_images(files: list[Path], settings: Settings, threads: int) -> np.ndarr
     size, channels = settings.image_size, settings.channels
     images = np.empty((len(files), size, size, channels), dtype=np.uint8)
     one = partial(read_image, image_size=size, channels=channels, fit=settings.fit)
-    if threads == 1:
+    if threads == 1 or len(files) <= PART:
         fill(images, map(one, files))
         return images
     # A fork of a process with threads may hang. Ctrl-C is left to the process that waits.
