@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from distillation.data.dataset import Dataset, read_dataset
-from distillation.device import describe_device, prepare_device
+from distillation.device import describe_device, images_per_pass, prepare_device
 from distillation.measuring.accuracy import confusion_matrix, latency, predict
 from distillation.measuring.answers import (
     Answers,
@@ -138,15 +138,16 @@ def evaluate(
     model, content = load_checkpoint(checkpoint, dataset, device)
     asked = taken(Evaluation, arguments)
     statistics = content["mean"], content["std"]
+    at_once = images_per_pass(asked.batch_size, dataset.image_size, device)
     test = dataset.test.to(device)
     answers: dict[str, Answers] = {}
     started = time.perf_counter()
-    logits = predict(model, test, *statistics, asked.batch_size).cpu()
+    logits = predict(model, test, *statistics, at_once).cpu()
     seconds = time.perf_counter() - started
     answers["test"] = Answers(logits, dataset.test.labels)
     if any(settings.split == "train" for settings in arguments.metric.values()):
         seen = spread(dataset.train, asked.training_images).to(device)
-        found = predict(model, seen, *statistics, asked.batch_size).cpu()
+        found = predict(model, seen, *statistics, at_once).cpu()
         answers["train"] = Answers(found, seen.labels.cpu())
     for split, each in answers.items():
         check_finite(checkpoint, split, each.logits)

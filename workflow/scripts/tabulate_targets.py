@@ -29,7 +29,7 @@ from distillation.data.dataset import (
     normalise,
     read_dataset,
 )
-from distillation.device import describe_device, prepare_device
+from distillation.device import describe_device, images_per_pass, prepare_device
 from distillation.networks import Network
 from distillation.record.checkpoint import load_teacher
 from distillation.record.files import replacing
@@ -77,8 +77,9 @@ def tabulate_view(
         seen = augment(batch, padding, border, offsets, flips)
         inputs = normalise(seen, dataset.mean, dataset.std)
         with torch.inference_mode(), picked.autocast(images.device):
-            logits.append(teacher(inputs).logits.half().cpu())
-    found = torch.cat(logits)
+            logits.append(teacher(inputs).logits.half())
+    # Once for all: each copy waits for a GPU.
+    found = torch.cat(logits).cpu()
     if not found.isfinite().all():
         raise FloatingPointError(f"a logit of view {view + 1} is not finite in float16")
     return found
@@ -148,8 +149,9 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     def ask(view: int) -> Tensor:
-        padding, border, size = arguments.padding, arguments.crop_border, arguments.batch_size
-        return tabulate_view(teacher, data, padding, border, view, size, picked)
+        padding, border = arguments.padding, arguments.crop_border
+        at_once = images_per_pass(arguments.batch_size, data.image_size, device)
+        return tabulate_view(teacher, data, padding, border, view, at_once, picked)
 
     logits = tabulate(views, ask, kept)
     with replacing(arguments.targets) as targets:

@@ -68,10 +68,13 @@ class PoissonBootstrap(Generic[K]):
             self.sums[names] = np.zeros((GROUPS, sum(widths)))
             self.counts[names] = np.zeros((GROUPS, len(names)))
             self.widths[names] = widths
-        groups = (self.seen[names] + np.arange(len(numbers))) % GROUPS
-        np.add.at(self.sums[names], groups, numbers)
-        np.add.at(self.counts[names], groups, ~missing)
-        self.seen[names] += len(numbers)
+        # So many at a time that no two are in one group.
+        for start in range(0, len(numbers), GROUPS):
+            part = slice(start, start + GROUPS)
+            groups = (self.seen[names] + np.arange(len(numbers[part]))) % GROUPS
+            self.sums[names][groups] += numbers[part]
+            self.counts[names][groups] += ~missing[part]
+            self.seen[names] += len(groups)
 
     def estimates(self, statistic_of: Callable[[K], Statistic]) -> dict[K, Estimate]:
         """Return of each name a statistic of its mean with its percentile interval.

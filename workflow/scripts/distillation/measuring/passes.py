@@ -6,7 +6,7 @@ teacher's maps. Letters: see measuring/attention.py.
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import NamedTuple, get_args
+from typing import NamedTuple, cast, get_args
 
 import numpy as np
 import torch
@@ -59,12 +59,13 @@ class Scene(NamedTuple):
     """What some images show: of maps of a side, the ranks of edges and the controls of objects.
 
     `masks` (N + 1, S, S) tell where the objects are, also in the image after the last one, or are
-    None.
+    None; `areas` are they, averaged to a side.
     """
 
     edges: Callable[[int], np.ndarray]
     controls: Callable[[int], Metrics]
     masks: np.ndarray | None
+    areas: Callable[[int], np.ndarray]
 
 
 def see(images: np.ndarray, masks: np.ndarray | None) -> Scene:
@@ -76,17 +77,21 @@ def see(images: np.ndarray, masks: np.ndarray | None) -> Scene:
         return attention.rank_vectors(attention.area_average(sobel, side))
 
     @cache
+    def areas(side: int) -> np.ndarray:
+        return attention.area_average(cast(np.ndarray, masks), side)
+
+    @cache
     def controls(side: int) -> Metrics:
         if masks is None:
             return {}
         own, prior = masks[:-1], attention.centre_prior(side)
         prior = np.repeat(prior, len(own), axis=0)
-        return measure_objects(prior, {"_centre": own}) | {
+        return measure_objects(prior, {"_centre": (own, areas(side)[:-1])}) | {
             "pointing_game_chance": attention.pointing_game_chance(own, side),
             "object_iou_chance": attention.object_iou_chance(own),
         }
 
-    return Scene(edges, controls, masks)
+    return Scene(edges, controls, masks, areas)
 
 
 def measure_test_images(study: Study, sums: Sums) -> None:
@@ -95,7 +100,7 @@ def measure_test_images(study: Study, sums: Sums) -> None:
     An image's other one, whose teacher's maps and mask are its control, is the next one in this
     order, the first for the last.
     """
-    images, size = study.dataset.test.images, study.settings.batch_size
+    images, size = study.dataset.test.images, study.at_once
     order = study.generator("order").permutation(len(images))
     for start in range(0, len(order), size):
         batch = order[start : start + size]
@@ -147,17 +152,18 @@ def measure_maps(maps: np.ndarray, own: Vectors, coarsest: int, scene: Scene) ->
     metrics = {name: metric(maps) for name, metric in CONCENTRATION.items()}
     metrics |= measure_borders(maps)
     pooled = attention.area_average(maps, coarsest)
-    for suffix, grid, (units, ranks) in (("", maps, own), ("_pooled", pooled, vectors(pooled))):
+    # The coarsest maps are their own.
+    same = maps.shape[1] == coarsest
+    again = own if same else vectors(pooled)
+    for suffix, grid, (units, ranks) in (("", maps, own), ("_pooled", pooled, again)):
         metrics[f"effective_area{suffix}"] = attention.effective_area(grid)
         metrics[f"{DEPENDENCE}{suffix}"] = units
         metrics[f"sobel_spearman{suffix}"] = attention.inner(ranks, scene.edges(grid.shape[1]))
     if scene.masks is None:
         return metrics
-    return (
-        metrics
-        | measure_objects(maps, {"": scene.masks[:-1], "_other": scene.masks[1:]})
-        | scene.controls(maps.shape[1])
-    )
+    areas = scene.areas(maps.shape[1])
+    objects = {"": (scene.masks[:-1], areas[:-1]), "_other": (scene.masks[1:], areas[1:])}
+    return metrics | measure_objects(maps, objects) | scene.controls(maps.shape[1])
 
 
 def measure_borders(maps: np.ndarray, suffix: str = "") -> Metrics:
@@ -169,17 +175,19 @@ def measure_borders(maps: np.ndarray, suffix: str = "") -> Metrics:
     }
 
 
-def measure_objects(maps: np.ndarray, masks: Mapping[str, np.ndarray]) -> Metrics:
+def measure_objects(
+    maps: np.ndarray, masks: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> Metrics:
     """Return how maps (N, H, W) and masks (N, S, S) agree, (N,) by name of the metric.
 
-    Masks are by what they add to the name.
+    Masks are by what they add to the name, each with itself averaged to the maps' size.
     """
     metrics: Metrics = {}
-    (size,) = {each.shape[1] for each in masks.values()}
+    (size,) = {each.shape[1] for each, _ in masks.values()}
     enlarged = attention.enlarge(maps, size)
-    for suffix, each in masks.items():
-        metrics[f"object_energy{suffix}"] = attention.object_energy(maps, each)
-        metrics[f"pointing_game{suffix}"] = attention.pointing_game(maps, each)
+    for suffix, (each, area) in masks.items():
+        metrics[f"object_energy{suffix}"] = attention.object_energy(maps, area)
+        metrics[f"pointing_game{suffix}"] = attention.pointing_game(maps, area)
         metrics[f"object_iou{suffix}"] = attention.object_iou(enlarged, each)
     return metrics
 
@@ -207,7 +215,7 @@ def measure_artificial_images(study: Study, sums: Sums) -> None:
     size, channels = study.dataset.image_size, study.dataset.channels
     shape = (study.settings.noise_images, size, size, channels)
     noise = study.generator("noise_images").integers(256, size=shape, dtype=np.uint8)
-    batches = torch.from_numpy(noise).split(study.settings.batch_size)
+    batches = torch.from_numpy(noise).split(study.at_once)
     # After normalisation, the mean is 0.
     constant = torch.zeros(1, channels, size, size, device=study.device)
     for inputs, suffix in [(constant, "_constant"), *((each, "_noise") for each in batches)]:

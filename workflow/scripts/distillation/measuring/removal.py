@@ -32,8 +32,8 @@ def measure_faithfulness(study: Study, sums: Sums) -> None:
     generator = study.generator("cells")
     side = cells_along(dataset.image_size)
     controls = {subject.control for subject in study.subjects}
-    for start in range(0, len(chosen), settings.batch_size):
-        shown = split.images[chosen[start : start + settings.batch_size]]
+    for start in range(0, len(chosen), study.at_once):
+        shown = split.images[chosen[start : start + study.at_once]]
         images = shown.numpy()
         at_random = generator.random((len(images), settings.random_orders, side**2))
         seen = {
@@ -90,7 +90,7 @@ def remove_cells(
     for number, (fill, filled) in enumerate(fillers.items()):
         used = {order: each for order, each in places.items() if not (number and order[1])}
         areas = deletion_insertion(
-            subject.model, inputs, filled, used | drawn, settings.steps, settings.batch_size
+            subject.model, inputs, filled, used | drawn, settings.steps, study.at_once
         )
         for place, curve in enumerate(("deletion", "insertion")):
             name = curve + f"_{fill}" * bool(number)

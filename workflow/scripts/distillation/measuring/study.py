@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from distillation.data.dataset import Dataset, normalise
+from distillation.device import images_per_pass
 from distillation.measuring.bootstrap import PoissonBootstrap
 from distillation.measuring.subjects import Subject
 from distillation.networks import Network
@@ -59,6 +60,12 @@ class Study:
     masks: np.ndarray | None
     settings: AttentionMeasures
     device: torch.device
+
+    @property
+    def at_once(self) -> int:
+        """Images of a pass."""
+        side = self.dataset.image_size
+        return images_per_pass(self.settings.batch_size, side, self.device)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Map images (N, S, S, C) to what the networks take, on their device."""

@@ -13,7 +13,9 @@ Fill = Literal["background", "mean", "blur"]
 class Evaluation(Settings):
     """How a network is evaluated on the test split."""
 
-    batch_size: int = Field(128, ge=2, le=65536, description="images per pass")
+    batch_size: int = Field(
+        128, ge=2, le=65536, description="images per pass; more on a GPU where they are small"
+    )
     training_images: int = Field(
         1000,
         ge=1,
