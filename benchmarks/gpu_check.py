@@ -47,13 +47,14 @@ from pydantic import Field
 from torch import Tensor
 
 from distillation.data.dataset import Dataset, normalise
-from distillation.device import prepare_device
+from distillation.device import images_per_pass, prepare_device
 from distillation.measuring.accuracy import predict
 from distillation.networks import count_multiply_accumulates
 from distillation.record.files import replacing
 from distillation.settings.arguments import Parser, add_flags, run, taken
 from distillation.settings.base import Settings, checked
 from distillation.settings.training import Engine
+from distillation.training.loop import EVALUATION_BATCH
 from distillation.training.precision import Picked, pick
 from distillation.training.step import Together
 
@@ -77,8 +78,6 @@ BITS = (FOUR, ["all terms"])
 # In order of weight; eagerly only the first few are timed, as a measure of what a graph gains.
 SPEEDS = [[BASELINE], FOUR, BASELINES, ["AT+KD"], ["KD"], [TEACHER], ["AT"]]
 EAGER = 2
-# Images of a pass over the test split, as in training.
-EVALUATION_BATCH = 1000
 
 
 Part = Literal["picked", "same_bits", "chain", "speed", "evaluation", "textbook"]
@@ -244,7 +243,8 @@ class Checker:
     def evaluation(self, depth: int) -> dict[str, float]:
         """Return the seconds that a network takes for the test images, the least of three."""
         model = arms.make_network(depth, self.device, 1 if self.check.small else 2)
-        split, images = self.dataset(2, self.scale.test).test, EVALUATION_BATCH
+        split = self.dataset(2, self.scale.test).test
+        images = images_per_pass(EVALUATION_BATCH, self.scale.side, self.device)
         seconds = [
             arms.seconds_of(lambda: predict(model, split, MEAN, STD, images), self.device)
             for _ in range(4)

@@ -82,7 +82,7 @@ def test_bfloat16_networks_and_float32_terms(digits: Any, settings: dict[str, An
         step = make_step(feed, settings)
         feed.begin(0, 1)
         step.begin(1)
-        batch = feed(10)
+        batch = feed.taught(feed(10))
         with asked.autocast(torch.device("cpu")):
             student = step.run_student(batch.images)
         expected = torch.bfloat16 if asked.precision == "bfloat16" else torch.float32

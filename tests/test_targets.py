@@ -58,7 +58,7 @@ def test_table_is_what_the_teacher_says(digits: Dataset, views: dict[str, Any]) 
     for feed in feeds:
         feed.begin(0, 1)
     for size in feeds[0].sizes:
-        said, read = (feed(size).teacher for feed in feeds)
+        said, read = (feed.taught(feed(size)).teacher for feed in feeds)
         torch.testing.assert_close(read.logits.float(), said.logits, rtol=ROUNDING, atol=ROUNDING)
         assert read.stages == []
         for feed in feeds:

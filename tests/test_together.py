@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ import train_student
 import train_students
 from distillation.data.dataset import Dataset, read_dataset
 from distillation.record.checkpoint import save_checkpoint
+from distillation.training import run
+from distillation.training.precision import pick
 from distillation.training.run import FILES, Student
 from jobs import assert_same_checkpoint
 from learners import TIMES
@@ -168,6 +171,23 @@ def test_one_of_another_place_catches_up() -> None:
     torch.manual_seed(1)
     train_students.main(together())
     assert_as_alone(METHODS)
+
+
+def test_the_teacher_costs_those_that_ask_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What decides on compiling is a student's own work with its teacher's, alone and together."""
+    asked: list[float] = []
+
+    def note(*arguments: Any) -> Any:
+        asked.append(arguments[-1])
+        return pick(*arguments)
+
+    monkeypatch.setattr(run, "pick", note)
+    train_students.main(together())
+    baseline, kd, hint = asked
+    # Of the same networks a pass of the teacher is two operations where the student's step is six.
+    assert kd == hint == pytest.approx(baseline * 8 / 6)
+    train_alone("kd", METHODS["kd"])
+    assert asked[-1] == kd
 
 
 def test_no_compiler_is_loaded(forks: dict[str, str]) -> None:

@@ -9,6 +9,8 @@ from typing import IO
 
 import torch
 
+# Of the images of a pass on a GPU, at least: 1,024 images of 32 x 32.
+PIXELS_ON_GPU = 1024 * 32**2
 # The locks of the GPUs that this process has taken, held for as long as it lives.
 _taken: list[IO[str]] = []
 
@@ -74,9 +76,19 @@ def prepare_device(name: str, threads: int) -> torch.device:
         torch.use_deterministic_algorithms(True)
         # Else each new tensor would be filled with NaN first, for code that reads what it must not.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        # By default cuDNN's convolutions round float32 to TensorFloat-32, of 10 bits.
+        # By default cuDNN's convolutions round float32 to TensorFloat-32, of 10 bits; a variable of
+        # the environment can have matrix products do so, too.
         torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device(name)
+
+
+def images_per_pass(asked: int, side: int, device: torch.device) -> int:
+    """Return how many square images a network takes at a time, outside training.
+
+    On a CPU as many as asked; on a GPU more where they are small, else it waits for the launches.
+    """
+    return max(asked, PIXELS_ON_GPU // side**2) if device.type == "cuda" else asked
 
 
 def describe_device(device: torch.device) -> dict[str, str]:

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from torch.nn import functional
 
 from distillation.data.dataset import Dataset
+from distillation.device import images_per_pass
 from distillation.measuring.accuracy import in_top_k, predict
 from distillation.networks import Network
 from distillation.settings.plugins import declared
 from distillation.training.resume import Learner, Row
 from distillation.training.step import Step, Together
 
-# Images per pass over the test split: larger ones leave the caches of a CPU, smaller ones wait for
-# the launches on a GPU.
-EVALUATION_BATCH = {"cpu": 128, "cuda": 1000}
+# Images per pass over the test split, on a CPU.
+EVALUATION_BATCH = 128
 
 
 def fit(
@@ -97,7 +97,7 @@ def end_epoch(learner: Learner, epoch: int, seconds: float) -> None:
 
 def measure_test_split(model: Network, dataset: Dataset) -> Row:
     """Return accuracy (fraction) and cross-entropy (nats) on the test split."""
-    batch = EVALUATION_BATCH[dataset.test.images.device.type]
+    batch = images_per_pass(EVALUATION_BATCH, dataset.image_size, dataset.test.images.device)
     logits = predict(model, dataset.test, dataset.mean, dataset.std, batch)
     labels = dataset.test.labels
     return {

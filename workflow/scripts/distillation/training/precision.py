@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -24,12 +25,16 @@ from distillation.settings.training import Engine
 # surrounds it eats the gain. Processors have it (1.8 to 3 times as fast) or emulate it (at most 0.6
 # times).
 WORTHWHILE_RATIO = 1.3
-# On a CPU compiling takes about 40 s and gains 3 to 7 %: it is repaid within half an hour.
-# On a GPU, block by block, about 30 s, and gains 1.3 times (docs/benchmarks).
+# On a CPU compiling takes about 40 s and gains 3 to 7 %: it is repaid within half an hour. On a
+# GPU, block by block, it took 27 s, and WRN-16-2 trained with 70,000 images per second in place of
+# 54,000: repaid within two minutes. That was measured once, on an H100 with torch 2.11, with a
+# sketch of this step; benchmarks/gpu_check.py measures both ways on a card.
 WORTHWHILE_SECONDS = {"cpu": 3600, "cuda": 180}
-# Sustained in training, in float32 on one thread of a CPU, or by graphs in bfloat16 on an H100: the
-# slow side on a CPU, since longer runs only gain more.
+# Sustained in training, in float32 on one thread of a CPU, or by graphs in bfloat16 on that H100:
+# the slow side on a CPU, since longer runs only gain more.
 OPERATIONS_PER_SECOND = {"cpu": 1e11, "cuda": 3e13}
+# Convolutions of a turn on a GPU, where one takes less time than starting it.
+CONVOLUTIONS = 20
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def pick(engine: Engine, network: Network, images: Tensor, operations: float) ->
             where there is a C++ compiler), and captures graphs on a GPU.
         network: the student, on its device.
         images: a batch, (B, C, H, W), on the device.
-        operations: of the whole training, floating-point.
+        operations: of the whole training with the teacher's passes, floating-point.
 
     Raises:
         ValueError: compiling is asked for on a CPU, and there is no C++ compiler, or a graph
@@ -117,20 +122,17 @@ def bfloat16_ratio(network: Network, images: Tensor) -> float:
     if module is None:
         return 1
     device = images.device
-    convolutions = {
-        dtype: (
-            deepcopy(module).to(dtype),
-            torch.ones(shape, dtype=dtype, device=device).to(memory_format=torch.channels_last),
-        )
+    inputs = torch.ones(shape, device=device).to(memory_format=torch.channels_last)
+    turns = {
+        dtype: repeated(partial(deepcopy(module).to(dtype), inputs.to(dtype)), device)
         for dtype in (torch.float32, torch.bfloat16)
     }
-    fastest = dict.fromkeys(convolutions, math.inf)
+    fastest = dict.fromkeys(turns, math.inf)
     # The first turn starts libraries up.
     for turn in range(6):
-        for dtype, (convolution, inputs) in convolutions.items():
+        for dtype, run in turns.items():
             started = time.perf_counter()
-            for _ in range(1 if device.type == "cpu" else 20):
-                convolution(inputs)
+            run()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             if turn:
@@ -139,6 +141,19 @@ def bfloat16_ratio(network: Network, images: Tensor) -> float:
             # Emulated: more turns would take seconds.
             break
     return fastest[torch.float32] / fastest[torch.bfloat16]
+
+
+def repeated(action: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """Return what runs an action once on a CPU, and several times, as a graph, on a GPU."""
+    if device.type == "cpu":
+        return action
+    # Libraries choose their kernels before a capture.
+    action()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(CONVOLUTIONS):
+            action()
+    return graph.replay
 
 
 def dearest_convolution(

@@ -137,9 +137,7 @@ def train_and_save(
         stop_asked = held.enter_context(stop_at_signals())
         data = dataset.to(device)
         runs = [Training(student, arguments, data, taught_by, lesson) for student in students]
-        picked, why = pick_once(runs, arguments, data)
-        for run in runs:
-            run.announce(arguments, data, picked, why)
+        pick_all(runs, arguments, data)
         failures = []
         for group in at_one_place(runs):
             feed = Feed(data, protocol, taught_by, group[0].picked)
@@ -204,6 +202,11 @@ class Training:
         shapes = stage_shapes(teacher, *size) if taught and isinstance(teacher, Network) else []
         pair = Pair(stage_shapes(self.model, *size), shapes)
         self.objective = Objective(student.terms, pair, len(data.class_names)).to(device)
+        # Of one image: a multiply-accumulate is two operations, and the backward pass costs twice
+        # the forward pass.
+        self.operations = 6 * count_multiply_accumulates(self.model, *size)
+        if taught and isinstance(teacher, Network):
+            self.operations += 2 * count_multiply_accumulates(teacher, *size)
         self.provenance = describe_training(arguments, student, data)
         self.provenance |= lesson if taught else {}
         self.identity = fingerprint(self.provenance)
@@ -212,10 +215,9 @@ class Training:
     def announce(
         self, arguments: argparse.Namespace, data: Dataset, picked: Picked, why: str
     ) -> None:
-        """Say what is trained; unless it has begun before, it runs as picked."""
-        self.picked = self.kept.picked if self.kept else picked
-        why = self.kept.picked.words if self.kept else why
-        self.provenance["engine"] = asdict(self.picked)
+        """Take over how it runs, and say what is trained."""
+        self.picked = picked
+        self.provenance["engine"] = asdict(picked)
         images = len(data.train.labels)
         self.student.report(
             f"{self.provenance['network_title']}, {count_parameters(self.model):,} parameters, "
@@ -246,19 +248,25 @@ class Training:
             student.resume.unlink(missing_ok=True)
 
 
-def pick_once(
-    runs: list[Training], arguments: argparse.Namespace, data: Dataset
-) -> tuple[Picked, str]:
-    """Return how networks run, and why: as one beside them that has begun, else as picked now."""
+def pick_all(runs: list[Training], arguments: argparse.Namespace, data: Dataset) -> None:
+    """Decide how each network runs, and say so: as it has begun, else as picked now.
+
+    The precision is measured once for all, or that of a network that has begun. The rest is decided
+    for each by itself, and so is the same as if it were trained alone.
+    """
+    engine = taken(Engine, arguments)
+    begun = [run.kept.picked for run in runs if run.kept]
+    if begun and engine.precision == "auto":
+        engine = engine.model_copy(update={"precision": begun[0].precision})
+    batch = normalise(data.train.images[: arguments.batch_size], data.mean, data.std)
+    images = len(data.train.labels) * arguments.epochs
     for run in runs:
         if run.kept:
-            return run.kept.picked, run.kept.picked.words
-    model = runs[0].model
-    batch = normalise(data.train.images[: arguments.batch_size], data.mean, data.std)
-    # A multiply-accumulate is two operations, and the backward pass costs twice the forward pass.
-    each = 6 * count_multiply_accumulates(model, data.image_size, data.channels)
-    images = len(data.train.labels) * arguments.epochs
-    return pick(taken(Engine, arguments), model, batch, each * images)
+            picked, why = run.kept.picked, run.kept.picked.words
+        else:
+            picked, why = pick(engine, run.model, batch, run.operations * images)
+            engine = engine.model_copy(update={"precision": picked.precision})
+        run.announce(arguments, data, picked, why)
 
 
 def at_one_place(runs: list[Training]) -> list[list[Training]]:

@@ -6,6 +6,7 @@ V views of an image, K classes.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import compress
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from distillation.data.dataset import (
 )
 from distillation.networks import Network, Outputs
 from distillation.settings.training import Protocol
-from distillation.training.objective import Objective
+from distillation.training.objective import Objective, needed_of_teacher
 from distillation.training.precision import Picked
 from distillation.training.schedules import drops_at, learning_rate, weight_of_epoch
 
@@ -33,10 +34,14 @@ WARM_UP = 3
 
 
 class Batch(NamedTuple):
-    """Images (B, C, H, W), labels (B,) and what the teacher says of the images."""
+    """Images (B, C, H, W), labels (B,), and what the teacher says of the images once it is asked.
+
+    `drawn`: places (B,) of the images in the training split, offsets and flips.
+    """
 
     images: Tensor
     labels: Tensor
+    drawn: tuple[Tensor, ...]
     teacher: Outputs
 
 
@@ -81,22 +86,24 @@ class Feed:
             place.copy_(values)
 
     def __call__(self, size: int) -> Batch:
-        """Return the next `size` images of the epoch; the counter stays where it is.
-
-        The teacher's outputs have no stages if it is a table, and are empty without one.
-        """
+        """Return the next `size` images of the epoch; the counter stays where it is."""
         source, padding = self.dataset.train, self.protocol.padding
-        border = self.protocol.crop_border
         places = self.counter * self.protocol.batch_size + self.span[:size]
-        shown, offsets, flips = (each[places] for each in self.drawn)
-        seen = augment(source.images[shown], padding, border, offsets, flips)
-        images, said = normalise(seen, self.mean, self.std), Outputs(torch.empty(0), [])
+        shown, offsets, flips = drawn = tuple(each[places] for each in self.drawn)
+        seen = augment(source.images[shown], padding, self.protocol.crop_border, offsets, flips)
+        images, unasked = normalise(seen, self.mean, self.std), Outputs(torch.empty(0), [])
+        return Batch(images, source.labels[shown], drawn, unasked)
+
+    def taught(self, batch: Batch) -> Batch:
+        """Return a batch with the teacher's outputs; they have no stages if it is a table."""
         if isinstance(self.teacher, Tensor):
-            said = Outputs(self.teacher[shown, view_number(padding, offsets, flips)], [])
-        elif self.run_teacher:
-            with torch.no_grad(), self.picked.autocast(self.device):
-                said = self.run_teacher(images)
-        return Batch(images, source.labels[shown], said)
+            shown, offsets, flips = batch.drawn
+            view = view_number(self.protocol.padding, offsets, flips)
+            return batch._replace(teacher=Outputs(self.teacher[shown, view], []))
+        if not self.run_teacher:
+            return batch
+        with torch.no_grad(), self.picked.autocast(self.device):
+            return batch._replace(teacher=self.run_teacher(batch.images))
 
 
 class Step:
@@ -111,6 +118,7 @@ class Step:
     def __init__(self, student: Network, objective: Objective, feed: Feed) -> None:
         device = feed.device
         self.student, self.objective, self.feed = student, objective, feed
+        self.needs_teacher = needed_of_teacher(objective.settings) != "nothing"
         self.protocol, self.picked = feed.protocol, feed.picked
         self.run_student = self.picked.prepared(student)
         self.parameters = [*student.parameters(), *objective.parameters()]
@@ -119,6 +127,8 @@ class Step:
         self.momenta = [torch.zeros_like(each) for each in buffers]
         # The fused optimizer reads a rate in double precision on a CPU, in single on a GPU.
         double = torch.float64 if device.type == "cpu" else torch.float32
+        # As planned, they are the same numbers on every device.
+        self.planned = [0.0] * len(feed.sizes)
         self.rates = torch.zeros(len(feed.sizes), dtype=double, device=device)
         self.rate = torch.zeros((), dtype=double, device=device)
         self.weights = torch.zeros(len(objective.settings), device=device)
@@ -149,8 +159,8 @@ class Step:
         protocol, steps = self.protocol, len(self.rates)
         done = ((epoch - 1) * steps + place + 0.5 for place in range(steps))
         total = protocol.epochs * steps
-        rates = [learning_rate(protocol, epoch, each / total) for each in done]
-        self.rates.copy_(torch.tensor(rates, dtype=torch.float64))
+        self.planned = [learning_rate(protocol, epoch, each / total) for each in done]
+        self.rates.copy_(torch.tensor(self.planned, dtype=torch.float64))
         weights = [*self.weights_of(epoch).values()]
         self.weights.copy_(torch.tensor(weights, dtype=torch.float64))
         if resumed:
@@ -168,7 +178,7 @@ class Step:
 
     def learn(self, batch: Batch) -> None:
         """Train on a batch of the feed."""
-        images, labels, teacher = batch
+        images, labels, _, teacher = batch
         with self.picked.autocast(self.feed.device):
             student = self.run_student(images)
         total, measured = self.objective(student, teacher, labels, self.weights)
@@ -223,7 +233,7 @@ class Step:
             )
         means = zip(self.columns, (self.sums / sum(self.feed.sizes)).tolist(), strict=True)
         weights = {f"{name}_weight": weight for name, weight in self.weights_of(epoch).items()}
-        return {"epoch": epoch, "learning_rate": self.rate.item(), **dict(means), **weights}
+        return {"epoch": epoch, "learning_rate": self.planned[-1], **dict(means), **weights}
 
 
 class Together:
@@ -271,18 +281,29 @@ class Together:
     def learn(self, size: int) -> None:
         """Train all students, eagerly or into a graph."""
         batch = self.feed(size)
-        if self.streams:
-            main = torch.cuda.current_stream()
-            for step, stream in zip(self.steps, self.streams, strict=True):
-                stream.wait_stream(main)
-                with torch.cuda.stream(stream):
-                    step.learn(batch)
-            for stream in self.streams:
-                main.wait_stream(stream)
-        else:
-            for step in self.steps:
-                step.learn(batch)
+        free, asking = (
+            [place for place, step in enumerate(self.steps) if step.needs_teacher is needs]
+            for needs in (False, True)
+        )
+        # Those that need no teacher don't wait for its pass.
+        for place in free:
+            with self.beside(place):
+                self.steps[place].learn(batch)
+        if asking:
+            batch = self.feed.taught(batch)
+        for place in asking:
+            with self.beside(place):
+                self.steps[place].learn(batch)
+        for stream in self.streams:
+            torch.cuda.current_stream().wait_stream(stream)
         self.feed.counter += 1
+
+    def beside(self, place: int) -> AbstractContextManager[object]:
+        """Return the context in which a student's stream goes on from what is known so far."""
+        if not self.streams:
+            return nullcontext()
+        self.streams[place].wait_stream(torch.cuda.current_stream())
+        return torch.cuda.stream(self.streams[place])
 
     def capture(self, size: int) -> torch.cuda.CUDAGraph:
         """Return the graph of a step of `size` images, leaving the state as it was."""
@@ -298,7 +319,9 @@ class Together:
         torch.cuda.current_stream().wait_stream(stream)
         # Gradients are to be allocated in the graph's own memory.
         self.forget_gradients()
-        with torch.cuda.graph(graph):
+        # Replays come one after the other, and what is kept lies outside: one memory serves all.
+        pool = next((each.pool() for each in self.graphs.values()), None)
+        with torch.cuda.graph(graph, pool=pool):
             self.learn(size)
         self.forget_gradients()
         for name, tensor in state.items():
