@@ -1,6 +1,7 @@
 """Snakemake's report, opened in a browser as a reader opens it."""
 
 import shlex
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from chromium import assert_quiet, chromium
 from jobs import MORE, TINY, Snakemake
-from shell import README, shell_commands
+from shell import README, ROOT, shell_commands
 
 pytestmark = pytest.mark.workflow
 
@@ -25,6 +26,8 @@ ITEMS = {
     *("curves students", "curves test", "claims"),
     *("attention mean square", "attention mean square overlay"),
 }
+# Of the run, under the name that stands for an experiment's.
+OVERVIEW = "all of the run"
 # Files of items that are listed under another name.
 SUFFIXES = {f"{name}, drawn": name for name in (
     "comparison", "abstraction", "border", "concentration", "object", "transfer",
@@ -42,12 +45,17 @@ return shown.complete && shown.naturalWidth ? ["image", shown.naturalWidth] : nu
 
 @pytest.fixture(scope="module")
 def report(finished: Path, snakemake: Snakemake, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the report of the finished run, made by README's command."""
-    file = tmp_path_factory.mktemp("report") / "report.html"
+    """Return the report of the finished run and its overview, made by README's command."""
+    folder = tmp_path_factory.mktemp("report")
+    tree, file = shutil.copytree(finished, folder / "tree"), folder / "report.html"
+    published = tree / "docs/results/published_pairs.csv"
+    published.parent.mkdir(parents=True)
+    shutil.copy2(ROOT / published.relative_to(tree), published)
     (command,) = (line for line in shell_commands(README) if "--report report.html" in line)
     arguments = shlex.split(command.replace("report.html", shlex.quote(str(file))))[1:]
-    done = snakemake(finished, *arguments, *CONFIGS)
-    assert done.returncode == 0, done.stdout
+    for flags in (["--cores", "1", "overview"], ["overview", *arguments]):
+        done = snakemake(tree, *flags, *CONFIGS)
+        assert done.returncode == 0, done.stdout
     return file
 
 
@@ -98,11 +106,12 @@ def click(browser: Chrome, row: int, icon: str) -> None:
 
 def test_report(browser: Chrome) -> None:
     """Every item of every category opens, figures render, and the console has no error."""
-    seen: dict[str, set[str]] = {"tiny": set(), "pictures": set(), "sweep": set()}
+    seen: dict[str, set[str]] = {name: set() for name in ("tiny", "pictures", "sweep", OVERVIEW)}
     for category in CATEGORIES:
         for number, (experiment, name) in enumerate(open_category(browser, category)):
             click(browser, number, "eye")
-            kind, size = wait_for(browser, SHOWN, SUFFIXES.get(name, name.replace(" ", "_")))
+            file = SUFFIXES.get(name, name.replace(" ", "_"))
+            kind, size = wait_for(browser, SHOWN, "overview" if experiment == OVERVIEW else file)
             assert size > 100, (experiment, name)
             page = name in ("table", "comparison", "claims")
             assert kind == ("page" if page else "image"), name
@@ -113,6 +122,7 @@ def test_report(browser: Chrome) -> None:
                 assert browser.find_elements(By.TAG_NAME, "table"), name
                 assert browser.find_element(By.TAG_NAME, "h1").text
                 browser.switch_to.default_content()
+    assert seen.pop(OVERVIEW) == {"table", "figure"}
     for names in seen.values():
         assert names >= ITEMS
         assert len([name for name in names if name.endswith(", drawn")]) > 4
@@ -134,22 +144,33 @@ def test_opening(browser: Chrome, report: Path) -> None:
 
 def test_captions(browser: Chrome) -> None:
     """Every item has a caption, rendered, that no two kinds of figures share."""
-    captions = set()
+    # The page puts captions, which are HTML, into its panel as they are.
+    captions = wait_for(
+        browser,
+        "return Object.values(results).map(item => {"
+        "const panel = document.createElement('div'); panel.innerHTML = item.caption;"
+        "return [item.labels.experiment, item.labels.what, panel.textContent] })",
+    )
+    said = {(experiment, name): " ".join(text.split()) for experiment, name, text in captions}
+    assert len(said) == len(captions)
+    listed = 0
     for category in CATEGORIES:
-        for number in range(len(open_category(browser, category))):
-            open_category(browser, category)
-            click(browser, number, "information-circle")
-            caption = wait_for(
-                browser,
-                "const said = document.querySelector('nav').innerText.toUpperCase();"
-                "const start = said.indexOf('DESCRIPTION'), end = said.indexOf('SIZE', start);"
-                "const text = document.querySelector('nav').innerText;"
-                "return end < 0 ? null : text.slice(start + 11, end).trim()",
-            )
-            assert len(caption) > 60
-            assert "{" not in caption
-            captions.add(caption)
-    assert len(captions) > 12
+        rows = open_category(browser, category)
+        listed += len(rows)
+        click(browser, 0, "information-circle")
+        shown = wait_for(
+            browser,
+            "const said = document.querySelector('nav').innerText.toUpperCase();"
+            "const start = said.indexOf('DESCRIPTION'), end = said.indexOf('SIZE', start);"
+            "const text = document.querySelector('nav').innerText;"
+            "return end < 0 ? null : text.slice(start + 11, end).trim()",
+        )
+        assert " ".join(shown.split()) == said[rows[0][0], rows[0][1]]
+    assert listed == len(said)
+    for caption in said.values():
+        assert len(caption) > 60
+        assert "{" not in caption
+    assert len({*said.values()}) > 12
 
 
 def test_report_needs_no_network(browser: Chrome, report: Path) -> None:
