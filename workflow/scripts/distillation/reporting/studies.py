@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import dropwhile, takewhile
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -121,11 +122,14 @@ class Study:
         if row := self.row(BEST_MINUS_LAST):
             return [cell.partition(" ±")[0] for cell in row[1]]
         # Tables from before it was computed don't have it; histories do.
-        history = read_table(self.folder / "history.csv")
-        accuracy = history.groupby(["model", "seed"])["test_accuracy"].agg(["max", "last"])
-        means: dict[Any, Any] = (100 * accuracy).groupby("model").mean().to_dict("index")
-        found = (means.get(model) for model in self.runs)
-        return [f"{each['max'] - each['last']:.2f}" if each else "-" for each in found]
+        epochs = dict([*read_table(self.folder / "history.csv").groupby(["model", "seed"])])
+        gains = []
+        for model, group in self.runs.items():
+            names = [(model, one["seed"]) for one in group]
+            own = [epochs[name]["test_accuracy"] for name in names if name in epochs]
+            more = [100 * (each.max() - each.iloc[-1]) for each in own]
+            gains.append(f"{fmean(more):.2f}" if more else "-")
+        return gains
 
     def row(self, quantity: str) -> tuple[str, list[str]] | None:
         """Return the head with its unit and the cells of a quantity, or None where it has none."""
