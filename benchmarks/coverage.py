@@ -35,9 +35,9 @@ from distillation.settings.base import Settings
 SEEDS, IMAGES = (2, 3, 5, 10), (540, 10_000)
 # Of a method's accuracy from seed to seed, in points; its correlation with the other's; and the
 # part of the images that is contested.
-SPREADS = ((0.1, 0.0, 0.1), (0.3, 0.0, 0.1), (0.5, 0.0, 0.1), (0.5, 0.5, 0.1), (2.0, 0.0, 0.25))
+SPREADS = ((0.1, 0.0, 0.1), (0.3, 0.0, 0.1), (0.5, 0.0, 0.1), (0.5, 0.5, 0.1), (3.0, 0.0, 0.35))
 # The strongest leaning of an image to a method; from 0.5 on the image tells who is right, if one.
-LEANINGS = (0.3, 0.8)
+LEANINGS = (0.3, 0.5, 0.8)
 SMALLEST = 0.5
 # What each of two methods, and both together, truly add: nothing, and what is hardest to judge.
 EFFECTS = {
@@ -153,8 +153,8 @@ def written(content: dict) -> str:
         "# Coverage of intervals and false judgements, simulated", "",
         f"Percent of {content['trials']:,} experiments of each kind and true difference, least to "
         f"most over {' and '.join(map(str, IMAGES))} test images, standard deviations of seeds of "
-        "0.1 to 2 points, correlated between methods or not, and images that lean to a method "
-        f"weakly or strongly; delta is {SMALLEST} points. By chance a share of 95 % is off by "
+        "0.1 to 3 points, correlated between methods or not, and images that lean to a method "
+        f"weakly to strongly; delta is {SMALLEST} points. By chance a share of 95 % is off by "
         f"{content['chance']:.1f} (2 standard errors). Written by benchmarks/coverage.py; "
         "docs/statistics.md says what it means.", "",
         *table_lines(["Seeds", *NOMINAL], lines), "",

@@ -11,7 +11,7 @@ comparisons, attention metrics, provenance and main figures as they are, and
   row of the table that studies are compared by, what models are called, and how methods were
   compared;
 - <model>/seed_<n>/: of each network its metrics (.json), and labels and logits of the test images,
-  and of training images where a metric is of these (.npz), in float16.
+  and of training images where a metric is of these (.npz), in float16 where it reaches.
 
 render_results.py makes a page of such folders, and computes their numbers again.
 

@@ -5,6 +5,7 @@ Source: Guo et al. 2017, arXiv 1706.04599.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -46,6 +47,8 @@ def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits.double(), labels, reduction="none")
 
 
+# Several metrics of a network ask for the same; tensors are told apart by identity.
+@lru_cache(maxsize=1)
 def scale_temperature(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the logits of each half of the images over the temperature that fits the other half.
 

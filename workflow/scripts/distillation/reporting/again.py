@@ -48,7 +48,7 @@ def again_lines(study: Study, measured: Measured) -> list[str]:
     numbers = [*numbers_of(study, measured)]
     other = [number for number in numbers if number.printed != number.again]
     said = (
-        f"Computed again from the logits that are kept of each network, in float16: "
+        f"Computed again from the logits that are kept of each network, in float16 where it reaches: "
         f"{len(numbers):,} numbers of table, comparison and fidelity, of which {len(other):,} are "
         f"printed otherwise."
     )
