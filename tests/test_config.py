@@ -251,6 +251,14 @@ def test_real_config(load: Load) -> None:
         assert after[name].choices == experiment.choices
 
 
+def test_students_on_a_gpu_train_together(load: Load) -> None:
+    """Wherever config.yaml asks for a GPU, a seed's students share one job, and its passes."""
+    on_gpu = [name for name, each in load().items() if each.on_gpu]
+    assert on_gpu == ["cifar10", "cifar100", "fashion_mnist", "cifar100_240"]
+    for name in on_gpu:
+        assert load()[name].together == ["baseline", "kd", "at", "at_kd"], name
+
+
 def test_anchors(load: Load) -> None:
     """An overlay may use YAML's anchors and merge keys."""
     experiments = load(
