@@ -48,9 +48,9 @@ def again_lines(study: Study, measured: Measured) -> list[str]:
     numbers = [*numbers_of(study, measured)]
     other = [number for number in numbers if number.printed != number.again]
     said = (
-        f"Computed again from the logits that are kept of each network, in float16 where it reaches: "
-        f"{len(numbers):,} numbers of table, comparison and fidelity, of which {len(other):,} are "
-        f"printed otherwise."
+        f"Computed again from the logits that are kept of each network, in float16 where it "
+        f"reaches: {len(numbers):,} numbers of table, comparison and fidelity, of which "
+        f"{len(other):,} are printed otherwise."
     )
     told = [*table_lines(["", "printed", "again"], map(list, other)), ""] if other else []
     return [said, "", *told]

@@ -35,7 +35,7 @@ START_MINUTES = 10
 STARTED_MINUTES = 0.1
 # Part of a run after which the time that is left is told.
 TELLING = 0.05
-# Of START_MINUTES, minutes before a training begins to count its time, and to save its state at the end.
+# Of START_MINUTES, minutes before a training begins to count its time, and to save its state.
 SPARE_MINUTES = 4
 
 
