@@ -48,10 +48,10 @@ EFFECTS = {
 QUESTIONS = ((-1, 1, 0, 0), (-1, 0, 1, 0), (-1, 0, 0, 1), (0, -1, 0, 1), (0, 0, -1, 1),
              (0, -1, 1, 0), (1, -1, -1, 1))  # fmt: skip
 # How often each is so, in percent, if intervals hold what they state. A side of an interval of 95 %
-# is 2.5, and 3 is stated, since with few seeds the degrees of freedom are known roughly.
+# is 2.5, and 3.5 is stated, since with few seeds the degrees of freedom are known roughly.
 NOMINAL = {
-    "in 95 %": 95, "in 90 %": 90, "seeds alone, in 95 %": 95, "above at delta": 3,
-    "not above at delta": 3, "equal at delta": 5, "above or below at 0": 5,
+    "in 95 %": 95, "in 90 %": 90, "seeds alone, in 95 %": 95, "above at delta": 3.5,
+    "not above at delta": 3.5, "equal at delta": 5, "above or below at 0": 5,
     "not equal at 0": 5,
 }  # fmt: skip
 
