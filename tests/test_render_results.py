@@ -221,7 +221,7 @@ def test_overview(kept: Path) -> None:
     # What the row was called at first, and is since.
     rows = ("| Test (validation) accuracy (%)", "| Test accuracy (%)")
     names = cells(top, f"{rows[0]} / {rows[1].strip('| ')}")
-    assert names == ["Teacher", "Baseline", "KD", "AT", "AT+KD"]
+    assert names == ["Teacher", "Baseline", "KD", "AT", "AT+KD", "DIST", "DKD"]
     # Tables across experiments are no studies.
     sections = [each for each in sections if ", across experiments\n" not in each]
     titles = [section.splitlines()[0] for section in sections]

@@ -260,7 +260,7 @@ def test_own_images(
     (command,) = (line for line in shell_commands(README) if "mine.yaml" in line)
     jobs = planned(snakemake, folder, *shlex.split(command.replace("--cores 4", ""))[1:])
     methods = ["baseline", "kd", "at", "at_kd", "at_strong"]
-    models = [("teacher", 0), *((method, seed) for method in methods for seed in range(5))]
+    models = [(model, seed) for model in ("teacher", *methods) for seed in range(5)]
     assert jobs == whole("mine", models) | {Job("prepare_data", "mine")}
 
 

@@ -74,8 +74,8 @@ def tell_plan():
 
 def tell_pages():
     """Say where the pages are, if all that they need is there, whether anything ran or not."""
-    # Other commands than a run (--summary, --dag) have no executor.
-    ran = workflow._executor_plugin and not workflow.dryrun and workflow._dag
+    # Other commands than a run (--summary) have no executor. A graph with nothing to do is false.
+    ran = workflow._executor_plugin and not workflow.dryrun and workflow._dag is not None
     if ran and not [*workflow.dag.needrun_jobs()]:
         for job in workflow.dag.jobs:
             if job.rule.name == "render_index":
