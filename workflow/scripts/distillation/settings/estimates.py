@@ -34,7 +34,7 @@ START_MINUTES = 10
 # Minutes in which a step starts on a machine at hand, and does what isn't estimated.
 STARTED_MINUTES = 0.1
 # Part of a run after which the time that is left is told.
-TELLING = 0.05
+TELLING = 0.2
 # Of START_MINUTES, minutes before a training begins to count its time, and to save its state.
 SPARE_MINUTES = 4
 
