@@ -156,7 +156,7 @@ def test_agreement_and_networks(page: Path) -> None:
     fidelity = pd.read_csv(page.parent / "fidelity.csv")
     matched = index_text.agreement(fidelity, results, 0.9)
     assert matched.startswith("Agreement with the teacher, with 90 % intervals: Baseline 99.25 % (")
-    assert index_text.agreement(fidelity[:0], results, 0.9) == ""
+    assert index_text.agreement(fidelity.head(0), results, 0.9) == ""
 
 
 def test_opens(browser: Chrome) -> None:
