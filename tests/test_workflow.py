@@ -235,7 +235,7 @@ def test_what_a_run_says(tree: Path, forks: dict[str, str]) -> None:
     assert "1 of 1 steps (100%) done" in first
     assert "Nothing to be done" in again
     assert not re.search("Select jobs|Execute 1 jobs", first)
-    assert "index.html" not in told("--dag", page).splitlines()[-1]
+    assert told("--dag", "dot", page).split()[-1] == "}"
     # The page tells how it was made.
     assert f"--force {page} --configfile {TINY} {MORE}" in (tree / page).read_text()
 
