@@ -47,7 +47,7 @@ if workflow.is_main_process:
     # What is built; Snakemake tells its targets only when all rules are read.
     ASKED = [name for name in EXPERIMENTS if name in sys.argv] or CONFIG.run
     # A target, or a file of it.
-    OVERVIEW = any(Path(word).stem == "overview" for word in sys.argv)
+    OVERVIEW = any(re.fullmatch(r"overview|results/overview\.\w+", word) for word in sys.argv)
     if OVERVIEW:
         ASKED = [*dict.fromkeys([*ASKED, *CONFIG.run])]
     try:

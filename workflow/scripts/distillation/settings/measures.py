@@ -67,7 +67,10 @@ class AttentionMeasures(Settings):
         description="training images for the batch norm of the untrained control, at most",
     )  # fmt: skip
     batch_size: int = Field(
-        32, ge=2, le=65536, description="images per pass; larger ones leave the caches of a CPU"
+        32,
+        ge=2,
+        le=65536,
+        description="images per pass; larger ones leave the caches of a CPU, a GPU takes more",
     )
 
     @field_validator("collapses", "fills")
