@@ -19,7 +19,8 @@ from pathlib import Path
 from distillation.measuring.kept import is_kept, measure_kept
 from distillation.record.files import replacing
 from distillation.reporting.again import Measured, again_lines
-from distillation.reporting.studies import PUBLISHED, Study, across_lines, overview, study_lines
+from distillation.reporting.studies import PUBLISHED, across_lines, overview, study_lines
+from distillation.reporting.study import Study
 from distillation.reporting.trained import check_has, read_table
 from distillation.settings.arguments import Parser, run
 

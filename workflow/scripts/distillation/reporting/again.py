@@ -12,7 +12,7 @@ from distillation.reporting.contrasts import make_contrasts
 from distillation.reporting.metric import find_metric, metrics_of
 from distillation.reporting.quantities import format_cell, rows_of, summarise
 from distillation.reporting.results import Results
-from distillation.reporting.studies import Study
+from distillation.reporting.study import Study
 from distillation.reporting.tables import table_lines
 from distillation.reporting.trained import Run, check_has, read_table
 from distillation.settings.base import checked
