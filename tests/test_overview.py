@@ -13,8 +13,9 @@ import pytest
 import compare_methods
 import render_overview
 import render_table
+from distillation.reporting.forest import draw_forest
 from distillation.reporting.overview import PUBLISHED as COLUMNS
-from distillation.reporting.overview import draw_forest, read_cells
+from distillation.reporting.overview import read_cells
 from made import mistake
 from made_up import write_runs
 

@@ -22,9 +22,9 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 
 from distillation.record.files import replacing
+from distillation.reporting.forest import draw_forest
 from distillation.reporting.overview import (
     PUBLISHED,
-    draw_forest,
     format_overview,
     read_cells,
     tabulate,
