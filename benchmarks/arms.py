@@ -25,6 +25,8 @@ from distillation.training.precision import Picked
 from distillation.training.step import Feed, Step, Together
 
 CLASSES, SIZE, BATCH = 10, 32, 128
+# No student's.
+TEACHER_SEED = 40
 MEAN, STD = [125.3, 123.0, 113.9], [63.0, 62.1, 66.7]
 PROTOCOL = checked(
     Protocol,
@@ -34,37 +36,42 @@ PROTOCOL = checked(
 
 @dataclass(frozen=True)
 class Arm:
-    """A training: depths of network and teacher, terms, whether the teacher is a table."""
+    """A training: network and teacher as config.yaml names them, terms, whether it has a table."""
 
-    depth: int
-    teacher: int | None = None
+    student: dict[str, Any]
+    teacher: dict[str, Any] | None = None
     terms: dict[str, Any] = field(default_factory=lambda: {"labels": {}})
     tabled: bool = False
-    width: int = 2
 
 
+def wrn(depth: int, width: int = 2) -> dict[str, Any]:
+    """Return a wide residual network as config.yaml names it."""
+    return {"wrn": {"depth": depth, "width": width}}
+
+
+WRN_40_2, WRN_16_2 = wrn(40), wrn(16)
 KD = {"labels": {"weight": 0.1}, "kd": {"weight": 0.9}}
 AT_KD = {**KD, "at": {"weight": 1000}}
 ARMS = {
-    "teacher (WRN-40-2)": Arm(40),
-    "baseline (WRN-16-2)": Arm(16),
-    "KD": Arm(16, 40, KD),
-    "KD from a table": Arm(16, 40, KD, tabled=True),
-    "AT+KD": Arm(16, 40, AT_KD),
+    "teacher (WRN-40-2)": Arm(WRN_40_2),
+    "baseline (WRN-16-2)": Arm(WRN_16_2),
+    "KD": Arm(WRN_16_2, WRN_40_2, KD),
+    "KD from a table": Arm(WRN_16_2, WRN_40_2, KD, tabled=True),
+    "AT+KD": Arm(WRN_16_2, WRN_40_2, AT_KD),
 }
 
 
 def make_network(
-    depth: int,
+    named: dict[str, Any],
     device: torch.device,
-    width: int = 2,
     seed: int = 0,
     memory: torch.memory_format = torch.channels_last,
 ) -> Network:
-    """Return a fresh wide residual network, in the layout that trainings use unless told."""
-    settings = checked(declared("networks", "wrn"), {"depth": depth, "width": width})
-    model = build_network("wrn", cast(NetworkSettings, settings), CLASSES, 3)
-    initialise(model, "ones", torch.Generator().manual_seed(1000 * seed + depth))
+    """Return a fresh network, in the layout that trainings use unless told."""
+    [(family, values)] = named.items()
+    settings = checked(declared("networks", family), values)
+    model = build_network(family, cast(NetworkSettings, settings), CLASSES, 3)
+    initialise(model, "ones", torch.Generator().manual_seed(seed))
     return model.to(device, memory_format=memory)  # type: ignore[call-overload]
 
 
@@ -92,11 +99,11 @@ def make_students(
         teacher = torch.zeros(len(dataset.train.labels), views, CLASSES, dtype=torch.float16)
         teacher = teacher.to(device)
     elif taught.teacher:
-        teacher = make_network(taught.teacher, device, taught.width).eval()
+        teacher = make_network(taught.teacher, device, TEACHER_SEED).eval()
         shapes = stage_shapes(teacher, *size)
     feed, steps = Feed(dataset, protocol, teacher, picked), []
     for arm in arms:
-        student = make_network(arm.depth, device, arm.width, seed).train()
+        student = make_network(arm.student, device, seed).train()
         pair = Pair(stage_shapes(student, *size), shapes)
         terms = cast(dict[str, TermSettings], chosen("terms", arm.terms, "terms"))
         steps.append(Step(student, Objective(terms, pair, CLASSES).to(device), feed))

@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,17 @@ class Chain:
     def train_student(self, place: str, compiled: str) -> dict[str, Any]:
         """Train a baseline by itself, compiled (on) or not (off)."""
         files = ["--checkpoint", f"{place}/checkpoint.pt", "--history", f"{place}/history.csv"]
-        student = self.networks[1]
-        return self.train("train_student.py", *student, place, *files, "--compile", compiled)
+        student, flags = self.networks[1], ["--compile", compiled]
+        found = self.train("train_student.py", *student, place, *files, *flags)
+        return found | {"weights": self.digest_weights(place)}
+
+    def digest_weights(self, place: str) -> str:
+        """Return a digest of the weights of a checkpoint: the same bits have the same."""
+        weights = torch.load(self.folder / place / "checkpoint.pt", weights_only=True)["state"]
+        digest = sha256()
+        for name, tensor in weights.items():
+            digest.update(name.encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def train_students(self) -> dict[str, Any]:
         """Train the four students of a seed together."""

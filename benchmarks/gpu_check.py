@@ -41,7 +41,7 @@ from typing import Any, Literal, cast
 
 import arms
 import torch
-from arms import KD, MEAN, STD, Arm
+from arms import KD, MEAN, STD, WRN_16_2, WRN_40_2, Arm, wrn
 from gpu_chain import Chain
 from pydantic import Field
 from torch import Tensor
@@ -61,14 +61,24 @@ from distillation.training.step import Together
 PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
 # Beside those of the other benchmark: AT alone, and every term of this project in one objective.
 ARMS = arms.ARMS | {
-    "AT": Arm(16, 40, {"labels": {}, "at": {"weight": 1000}}),
+    "AT": Arm(WRN_16_2, WRN_40_2, {"labels": {}, "at": {"weight": 1000}}),
     # With weights by which noise doesn't diverge.
     "all terms": Arm(
-        16, 40,
+        WRN_16_2, WRN_40_2,
         KD | {"at": {"weight": 10}, **{name: {"weight": 0.1} for name in
                                        ("hint", "sp", "rkd", "dkd", "dist")}},
     ),
 }  # fmt: skip
+# Of every further family, with layers that others don't have.
+FAMILIES = {
+    "resnet": {"depth": 8},
+    "vgg": {"depth": 8},
+    "mobilenet_v2": {},
+    "shufflenet_v1": {},
+    "shufflenet_v2": {},
+    "torchvision": {"model": "mobilenet_v3_small"},
+}
+ARMS |= {family: Arm({family: settings}) for family, settings in FAMILIES.items()}
 BASELINE, TEACHER = "baseline (WRN-16-2)", "teacher (WRN-40-2)"
 # The students of a seed, and as many that no teacher holds up.
 FOUR = [BASELINE, "KD", "AT", "AT+KD"]
@@ -151,7 +161,9 @@ class Checker:
         arm = ARMS[name]
         if not self.check.small:
             return arm
-        return replace(arm, depth=10, teacher=arm.teacher and 16, width=1)
+        if "wrn" not in arm.student:
+            return arm
+        return replace(arm, student=wrn(10, 1), teacher=arm.teacher and wrn(16, 1))
 
     def students(self, names: list[str], data: Dataset, picked: Picked, seed: int = 0) -> Together:
         """Return the steps of arms."""
@@ -166,7 +178,7 @@ class Checker:
 
     def picks(self) -> dict[str, str]:
         """Return what is picked for a short run and a long one, and why."""
-        model, side = arms.make_network(16, self.device), self.scale.side
+        model, side = arms.make_network(WRN_16_2, self.device), self.scale.side
         seen = normalise(arms.noise(self.scale.batch, side, 3, self.device).images, MEAN, STD)
         each = 6 * count_multiply_accumulates(model, side, 3) * 50_000
         runs = {f"{epochs} epochs of WRN-16-2": epochs * each for epochs in (1, 200)}
@@ -235,17 +247,17 @@ class Checker:
         return result
 
     def textbook(self, name: str) -> dict[str, Any]:
-        """Return images per second of the textbook loop."""
+        """Return images per second of the textbook loop, of which one turn is long enough."""
         from training_step import textbook_steps
 
         split = arms.noise(self.scale.train, self.scale.side, 1, torch.device("cpu"))
         workers, batch = self.check.workers, self.scale.batch
         steps = textbook_steps(self.arm(name), split, self.device, workers, batch)
-        return self.timed(lambda: next(steps), self.scale.turns)
+        return self.timed(lambda: next(steps), 1)
 
     def evaluation(self, depth: int) -> dict[str, float]:
         """Return the seconds that a network takes for the test images, the least of three."""
-        model = arms.make_network(depth, self.device, 1 if self.check.small else 2)
+        model = arms.make_network(wrn(depth, 1 if self.check.small else 2), self.device)
         split = self.dataset(2, self.scale.test).test
         images = images_per_pass(EVALUATION_BATCH, self.scale.side, self.device)
         seconds = [
@@ -276,13 +288,16 @@ class Checker:
         for names, precision in itertools.product(BITS, PRECISIONS):
             run = partial(self.same_bits, names, Picked(precision))
             yield "same_bits", f"{title(names)}, {precision}", run
+        for family in FAMILIES:
+            yield "same_bits", family, partial(self.same_bits, [family], Picked("bfloat16"))
         for name, function in self.chain():
             yield "chain", name, function
-        ways = {"eager": (Picked("bfloat16"), SPEEDS[:EAGER])}
-        if self.cuda:
-            ways["captured"] = Picked("bfloat16", graph=True), SPEEDS
+        ways = {}
         if compiled:
             ways["captured and compiled"] = Picked("bfloat16", True, True), SPEEDS[:-1]
+        if self.cuda:
+            ways["captured"] = Picked("bfloat16", graph=True), SPEEDS
+        ways["eager"] = Picked("bfloat16"), SPEEDS[:EAGER]
         for way, (picked, all_names) in ways.items():
             for names in all_names:
                 yield "speed", f"{title(names)}, {way}", partial(self.speed, names, picked)

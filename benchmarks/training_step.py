@@ -97,9 +97,9 @@ def textbook_steps(
     images = Images(split.images.numpy(), split.labels.numpy())
     loader = DataLoader(images, batch_size, shuffle=True, num_workers=workers)
     networks = [
-        arms.make_network(depth, device, arm.width, memory=torch.contiguous_format)
-        for depth in (arm.depth, arm.teacher)
-        if depth
+        arms.make_network(named, device, memory=torch.contiguous_format)
+        for named in (arm.student, arm.teacher)
+        if named
     ]
     student, teacher = networks[0].train(), networks[1].eval() if arm.teacher else None
     optimizer = torch.optim.SGD(student.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
@@ -136,10 +136,10 @@ def our_steps(arm: arms.Arm, split: Split, picked: Picked, batch_size: int) -> I
 
 
 def convolution_seconds(
-    depth: int, device: torch.device, dtype: torch.dtype, batch_size: int
+    named: dict[str, Any], device: torch.device, dtype: torch.dtype, batch_size: int
 ) -> float:
     """Return the time of the convolutions of a training step alone, forward and backward."""
-    model = arms.make_network(depth, device)
+    model = arms.make_network(named, device)
     layers: list[tuple[nn.Module, torch.Size]] = []
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d):
@@ -203,7 +203,7 @@ def measure_arm(
     taught = arm.teacher if not arm.tabled else None
     dtype = getattr(torch, picked.precision)
     speed = statistics.median(speeds["ours"])
-    operations = 6 * count_multiply_accumulates(arms.make_network(arm.depth, device), SIZE, 3)
+    operations = 6 * count_multiply_accumulates(arms.make_network(arm.student, device), SIZE, 3)
     if taught:
         operations += 2 * count_multiply_accumulates(arms.make_network(taught, device), SIZE, 3)
     result: dict[str, Any] = {
@@ -214,7 +214,7 @@ def measure_arm(
         "time_by_kind": time_by_kind(loops["ours"], timing.steps),
     }
     if not taught:
-        limit = batch_size / convolution_seconds(arm.depth, device, dtype, batch_size)
+        limit = batch_size / convolution_seconds(arm.student, device, dtype, batch_size)
         result["convolution_limit_images_per_second"] = limit
         result["share_of_convolution_limit"] = speed / limit
     return result
@@ -239,7 +239,8 @@ def main(argv: list[str] | None = None) -> None:
     device = prepare_device(arguments.device, arguments.threads)
     timing = taken(Timing, arguments)
     batch = normalise(arms.noise(timing.batch_size, SIZE, 0, device).images, MEAN, STD)
-    picked, chosen = pick(taken(Engine, arguments), arms.make_network(16, device), batch, 0)
+    student = arms.make_network(arms.WRN_16_2, device)
+    picked, chosen = pick(taken(Engine, arguments), student, batch, 0)
     machine = arms.describe_machine(device) | {"threads": str(arguments.threads), "engine": chosen}
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     columns = ["textbook, images/s", "ours, images/s", "ratio (spread)", "of matrix rate",
