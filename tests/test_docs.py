@@ -111,7 +111,7 @@ def test_pages_config_lines(extended: Path) -> None:
     None needs torch, and each study's file may stand with image_folders.yaml or alone.
     """
     configs = []
-    names = ("brief", "pairs_brief", "sixty")
+    names = ("brief", "pairs_brief", "sixty", "twenty")
     studies = [(ROOT / f"docs/results/{name}.yaml").read_text() for name in names]
     folders = (ROOT / "docs/results/image_folders.yaml").read_text()
     overlays = [[block] for text in TEXTS.values() for block in blocks(text, "yaml")]
