@@ -64,6 +64,40 @@ def test_bits_are_checked_of_every_term() -> None:
     assert {name for names in CHECK.SPEEDS for name in names} <= CHECK.ARMS.keys()
 
 
+def test_figures_of_a_card_are_those_of_its_files() -> None:
+    """The page on GPUs has the figures that the check wrote, and what it says of bits holds."""
+    page = (ROOT / "docs/gpu.md").read_text()
+    folder = ROOT / "docs/benchmarks"
+    bits, terms, speed = (
+        json.loads((folder / f"gpu_check_h100_{name}.json").read_text())
+        for name in ("same_bits", "all_terms", "speed")
+    )
+    for each in (bits, terms, speed):
+        assert each["machine"]["hardware"] in page
+        assert each["machine"]["commit"][:7] in page
+    measured = [each for each in speed["speed"].values() if "turns" in each]
+    assert len(measured) == 2
+    for each in measured:
+        cells = f"| {each['images_per_second']:,} | {each['seconds_of_50000_images']} |"
+        assert f"{cells} {each['seconds_of_first_step']:.0f} s" in page
+    assert f"{measured[1]['images_per_second_of_all']:,}" in page
+    assert f"{measured[1]['peak_bytes_reserved'] / 1e9:.1f} GB" in page
+    teacher = bits["chain"]["train_teacher"]
+    assert f"{teacher['images_per_second']:,}" in page
+    assert f"{teacher['seconds_to_first_step']:.1f} seconds" in page
+    same = bits["same_bits"] | terms["same_bits"]
+    assert {*CHECK.FAMILIES} < {*same}
+    done = [each for each in same.values() if "left_out" not in each]
+    assert len(done) == 10
+    assert all(each["same"] for each in done)
+    assert "is 5.0 times as fast" in bits["picked"]["auto"]["1 epochs of WRN-16-2"]
+
+
+def test_bits_are_checked_of_every_family() -> None:
+    """Those of wide residual networks are checked with the terms, others by themselves."""
+    assert {"wrn", *CHECK.FAMILIES} == {*plugins.names("networks")}
+
+
 def test_on_a_cpu_and_small(tmp_path: Path, forks: dict[str, str]) -> None:
     """It finds the same bits and an answer for all parts, with the chain's own scripts."""
     python = shutil.which("python", path=forks["PATH"]) or "python"

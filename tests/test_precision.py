@@ -1,17 +1,32 @@
 """What steps run in: what is asked for is what runs, and each precision learns the same."""
 
 import shutil
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
+from distillation.data.dataset import Dataset
 from distillation.networks import Network
 from distillation.settings.base import checked
 from distillation.settings.training import Engine
 from distillation.training import precision
+from distillation.training.loop import fit
 from distillation.training.precision import Picked, bfloat16_ratio, dearest_convolution, pick
-from learners import ALL, OTHERS, make_feed, make_step, network, teacher_network
+from distillation.training.resume import Learner
+from learners import (
+    ALL,
+    KD,
+    OTHERS,
+    PROTOCOL,
+    assert_same_run,
+    make_feed,
+    make_step,
+    network,
+    never,
+    teacher_network,
+)
 
 SHORT, LONG = 1e9, 1e16
 
@@ -95,3 +110,25 @@ def test_bfloat16_networks_and_float32_terms(digits: Any, settings: dict[str, An
         assert {each.dtype for each in step.student.parameters()} == {torch.float32}
         losses[asked.precision] = total.item()
     assert 0 < abs(losses["bfloat16"] / losses["float32"] - 1) < 0.02
+
+
+def test_full_batches_alone_are_compiled(monkeypatch: pytest.MonkeyPatch, digits: Dataset) -> None:
+    """Student and teacher compile for one size of batch; others run eagerly, with the same result.
+
+    The compiler's own backend is left out: what it would be given runs as it is.
+    """
+    sizes = set()
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        sizes.update(len(each) for each in inputs if each.shape[1:] == images().shape[1:])
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    ended = []
+    for picked in (Picked(), Picked(compiled=True)):
+        feed = make_feed(digits, teacher=teacher_network(), picked=picked)
+        learner = Learner(make_step(feed, KD), [].append, None, "")
+        fit([learner], 0, never, never)
+        ended.append((learner.step.student, learner.history))
+    assert_same_run(*ended)
+    assert sizes == {PROTOCOL.batch_size} < {*feed.sizes}

@@ -99,7 +99,8 @@ rule measure_attention:
         " 2>&1 | tee -i {log:q}"
 
 
-# Of students that train together, one job of each step measures all of a seed.
+# Where students train together, one job of each step measures those of a seed, and of those that
+# train beside them.
 for name, chosen in EXPERIMENTS.items():
     if chosen.together:
         workflow.ruleorder(f"evaluate_students_{name}", "evaluate")
@@ -110,11 +111,11 @@ for name, chosen in EXPERIMENTS.items():
                 f"evaluate_students_{name}"
             input:
                 data=chosen.data_file,
-                checkpoints=chosen.together_files("checkpoint.pt"),
+                checkpoints=chosen.together_files(chosen.measured_together, "checkpoint.pt"),
                 teacher_predictions=lambda w, chosen=chosen: chosen.together_reference(w.seed),
             output:
-                metrics=chosen.together_files("metrics.json"),
-                predictions=chosen.together_files("predictions.npz"),
+                metrics=chosen.together_files(chosen.measured_together, "metrics.json"),
+                predictions=chosen.together_files(chosen.measured_together, "predictions.npz"),
             log:
                 f"logs/evaluate_students/{name}/seed_{{seed}}.log",
             benchmark:
@@ -129,7 +130,7 @@ for name, chosen in EXPERIMENTS.items():
                 gpu=int(chosen.on_gpu),
             params:
                 flags=lambda w, chosen=chosen: chosen.evaluation_flags(chosen.together[0], w.seed),
-                code=chosen.code("evaluate", chosen.together, metrics=chosen.metrics),
+                code=chosen.code("evaluate", chosen.measured_together, metrics=chosen.metrics),
             shell:
                 "python workflow/scripts/evaluate.py"
                 " --data {input.data:q}"
@@ -144,9 +145,9 @@ for name, chosen in EXPERIMENTS.items():
                 f"extract_attention_students_{name}"
             input:
                 data=chosen.data_file,
-                checkpoints=chosen.together_files("checkpoint.pt"),
+                checkpoints=chosen.together_files(chosen.measured_together, "checkpoint.pt"),
             output:
-                attention=chosen.together_files("attention.npz"),
+                attention=chosen.together_files(chosen.measured_together, "attention.npz"),
             log:
                 f"logs/extract_attention_students/{name}/seed_{{seed}}.log",
             benchmark:
@@ -161,7 +162,7 @@ for name, chosen in EXPERIMENTS.items():
                 gpu=int(chosen.on_gpu),
             params:
                 flags=chosen.attention_flags(),
-                code=chosen.code("extract_attention", chosen.together),
+                code=chosen.code("extract_attention", chosen.measured_together),
             shell:
                 "python workflow/scripts/extract_attention.py"
                 " --data {input.data:q}"

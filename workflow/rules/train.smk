@@ -147,9 +147,9 @@ for name, chosen in EXPERIMENTS.items():
                 data=chosen.data_file,
                 teacher=lambda w, chosen=chosen: chosen.together_teacher(w.seed),
             output:
-                checkpoints=chosen.together_files("checkpoint.pt"),
-                histories=chosen.together_files("history.csv"),
-                tensorboards=directory(chosen.together_files("tensorboard")),
+                checkpoints=chosen.together_files(chosen.together, "checkpoint.pt"),
+                histories=chosen.together_files(chosen.together, "history.csv"),
+                tensorboards=directory(chosen.together_files(chosen.together, "tensorboard")),
             log:
                 f"logs/train_students/{name}/seed_{{seed}}.log",
             benchmark:

@@ -132,8 +132,8 @@ class Estimates:
         return self.minutes(images * self.cost(model)["multiply_accumulates"], batches)
 
     def students_minutes(self) -> int:
-        """Return the minutes of evaluating the students that train together."""
-        return sum(self.evaluation_minutes(model) for model in self.experiment.together)
+        """Return the minutes of evaluating the students of a seed in one job."""
+        return sum(self.evaluation_minutes(model) for model in self.experiment.measured_together)
 
     def measurement_minutes(self, seed: int) -> int:
         """Return the minutes of measuring the attention of all networks of a seed."""

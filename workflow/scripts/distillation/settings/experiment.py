@@ -537,10 +537,23 @@ class Experiment:
             methods += [] if alone or self.from_table(method) else [method]
         return methods if len(methods) > 1 else []
 
-    def together_files(self, file: str) -> list[str]:
-        """List a file of the students that train together, for a wildcard seed."""
+    @cached_property
+    def measured_together(self) -> list[str]:
+        """The methods whose networks are measured in one job for each seed.
+
+        Some train together, others beside them; they are compared with one teacher.
+        """
+        teachers = {self.reference(each, self.choices.seeds[0]) for each in self.together}
+        return [
+            method
+            for method in self.students
+            if self.reference(method, self.choices.seeds[0]) in teachers
+        ]
+
+    def together_files(self, methods: list[str], file: str) -> list[str]:
+        """List a file of students of one seed, for a wildcard seed."""
         folder = f"results/{self.name}/{{method}}/seed_{{{{seed}}}}/{file}"
-        return [folder.format(method=method) for method in self.together]
+        return [folder.format(method=method) for method in methods]
 
     def together_teacher(self, seed: int) -> str | list[str]:
         """Return the checkpoint of the teacher of the students that train together, or nothing."""

@@ -56,10 +56,10 @@ class Picked:
             return network
         blocks = [*network.blocks()]
         if next(network.parameters()).device.type == "cpu" or not blocks:
-            # Not dynamic: an epoch has two sizes of batch, and each gets code of its own.
+            # Not dynamic: only full batches run compiled.
             return torch.compile(network, dynamic=False)
-        # Blocks of one shape share their code, within a network and between depths; each shape and
-        # size of batch counts as one more.
+        # Blocks of one shape share their code, within a network and between depths; each shape counts
+        # as one more.
         torch._dynamo.config.recompile_limit = 256  # type: ignore[assignment]
         for block in blocks:
             block.compile(dynamic=False)

@@ -100,7 +100,7 @@ class Feed:
             shown, offsets, flips = batch.drawn
             view = view_number(self.protocol.padding, offsets, flips)
             return batch._replace(teacher=Outputs(self.teacher[shown, view], []))
-        if not self.run_teacher:
+        if self.run_teacher is None:
             return batch
         with torch.no_grad(), self.picked.autocast(self.device):
             return batch._replace(teacher=self.run_teacher(batch.images))
@@ -280,7 +280,13 @@ class Together:
 
     def learn(self, size: int) -> None:
         """Train all students, eagerly or into a graph."""
-        batch = self.feed(size)
+        # Compiling for a second size of batch takes as long as for the first, for a step an epoch.
+        full = size == self.feed.protocol.batch_size
+        with nullcontext() if full else self.feed.picked.eagerly():
+            self.learn_from(self.feed(size))
+
+    def learn_from(self, batch: Batch) -> None:
+        """Train all students on a batch, each on a stream of its own if they have some."""
         free, asking = (
             [place for place, step in enumerate(self.steps) if step.needs_teacher is needs]
             for needs in (False, True)
