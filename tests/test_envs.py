@@ -29,7 +29,8 @@ HIDDEN = {"torch.utils.tensorboard.writer": "tensorboard"}
 
 # Scripts that users or the Snakefile run, and no rule.
 BY_HAND = {
-    "describe_network", "describe_settings", "export_model", "publish_results", "render_results",
+    "describe_network", "describe_settings", "export_model", "merge_runs", "publish_results",
+    "render_results",
 }  # fmt: skip
 
 

@@ -58,8 +58,8 @@ class Picked:
         if next(network.parameters()).device.type == "cpu" or not blocks:
             # Not dynamic: only full batches run compiled.
             return torch.compile(network, dynamic=False)
-        # Blocks of one shape share their code, within a network and between depths; each shape counts
-        # as one more.
+        # Blocks of one shape share their code, within a network and between depths; each shape is
+        # one more.
         torch._dynamo.config.recompile_limit = 256  # type: ignore[assignment]
         for block in blocks:
             block.compile(dynamic=False)
