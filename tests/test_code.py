@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from distillation.record import digest
 from distillation.record.digest import (
     code_digest,
     import_closure,
@@ -17,6 +18,7 @@ from distillation.record.digest import (
 )
 from jobs import edit
 
+PARSE = digest.parse
 SCRIPTS = Path(__file__).parents[1] / "workflow" / "scripts"
 
 # A script, what it imports in every way that Python knows, and what it doesn't.
@@ -296,3 +298,35 @@ def test_everything_that_a_script_imports_is_covered(name):
     assert {file for file in loaded if not file.is_relative_to(settings)} <= import_closure(
         SCRIPTS / f"{name}.py", SCRIPTS
     )
+
+
+@pytest.mark.parametrize("kept", ["as written", "damaged", "of other things"])
+def test_what_was_read_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str) -> None:
+    """A later run parses the files that changed and no other; what it can't read, it does anew."""
+    tree, file = tmp_path / "tree", tmp_path / "new/kept.json"
+    for name, text in TREE.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text)
+    parsed = []
+    monkeypatch.setattr(digest, "parse", lambda source: parsed.append(source) or PARSE(source))
+
+    def code_digest_of_a_run() -> str:
+        monkeypatch.setattr(digest, "_kept", {})
+        monkeypatch.setattr(digest, "_read", {})
+        parsed.clear()
+        digest.know_sources(file)
+        found = code_digest(tree / "script.py")
+        digest.write_sources(file)
+        return found
+
+    first = code_digest_of_a_run()
+    assert len(parsed) == len({*TREE.values()})
+    others = {"damaged": "{", "of other things": '{"a": 1}'}
+    if kept in others:
+        file.write_text(others[kept])
+    edit(tree / "beside.py", "1", "2")
+    assert code_digest_of_a_run() != first
+    assert len(parsed) == (len({*TREE.values()}) if kept in others else 1)
+    edit(tree / "beside.py", "2", "1")
+    assert code_digest_of_a_run() == first
+    assert len(parsed) == 1

@@ -11,6 +11,7 @@ from snakemake.logging import logger
 
 sys.path.insert(0, f"{workflow.basedir}/workflow/scripts")
 
+from distillation.record.digest import know_sources, write_sources
 from distillation.record.folder_digest import file_digest
 from distillation.settings import estimates
 from distillation.settings.base import SettingsError
@@ -18,6 +19,10 @@ from distillation.settings.config import check_files
 from distillation.settings.estimates import Estimates
 from distillation.settings.experiment import check_alike, data_code, data_flags, load_experiments
 from distillation.settings.versions import other_versions
+
+# Beside Snakemake's own records: digests of code that needn't be parsed again.
+CODE_DIGESTS = Path(".snakemake/code_digests.json")
+know_sources(CODE_DIGESTS)
 
 try:
     check_files([*workflow.configfiles, *workflow.overwrite_configfiles])
@@ -84,6 +89,7 @@ def tell_pages():
 
 # After the last words of Snakemake itself.
 if workflow.is_main_process:
+    atexit.register(write_sources, CODE_DIGESTS)
     atexit.register(tell_plan)
     atexit.register(tell_pages)
 

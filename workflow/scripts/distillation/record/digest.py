@@ -11,10 +11,13 @@ itself computes them too.
 
 import ast
 import hashlib
-from functools import cache
+import json
+import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from distillation.record.files import EXPORTED
+from distillation.record.files import EXPORTED, replacing
 
 SCRIPTS = Path(__file__).resolve().parents[2]
 DECLARATIONS = Path("distillation", "settings")
@@ -66,7 +69,7 @@ def closure_digest(file: Path, root: Path) -> str:
     files = sorted(import_closure(file, root))
     return shortened(
         "".join(
-            f"{each.relative_to(root).as_posix()}\n{read_source(each.read_bytes())[1]}\n"
+            f"{each.relative_to(root).as_posix()} {read_source(each.read_bytes()).code}\n"
             for each in files
         )
     )
@@ -101,15 +104,12 @@ def import_closure(file: Path, root: Path) -> set[Path]:
 
 def imported_names(source: bytes, package: tuple[str, ...]) -> set[str]:
     """Return the dotted names that code in `package` may import, wherever the statement stands."""
-    names = set()
-    for node in read_source(source)[0]:
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        else:
-            parents = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join([*parents, *([node.module] if node.module else [])])
-            # `from package import name`: the name may be a module or something inside one.
-            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    names: set[str] = set()
+    for level, module, imported in read_source(source).imports:
+        parents = package[: len(package) - level + 1] if level else ()
+        base = ".".join([*parents, *([module] if module else [])])
+        # `from package import name`: the name may be a module or something inside one.
+        names |= {base, *(f"{base}.{name}" for name in imported)}
     return names
 
 
@@ -123,14 +123,58 @@ def module_files(name: str, root: Path) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-# Cached, because most files are imported by several scripts, and parsing is what takes time.
-@cache
-def read_source(source: bytes) -> tuple[list[ast.Import | ast.ImportFrom], str]:
-    """Return a file's import statements, and its code without comments, docstrings, `Settings`."""
+class Source(NamedTuple):
+    """What a file imports, and the digest of its code without comments, docstrings, `Settings`.
+
+    Imports are level, module and names, as `from ..module import names` has them.
+    """
+
+    imports: list[tuple[int, str, list[str]]]
+    code: str
+
+
+# Parsing is what takes time, most files are imported by several scripts, and few change between two
+# runs: sources that were read, in this process and, after `know_sources`, before it, by digest.
+_kept: dict[str, Source] = {}
+_read: dict[str, Source] = {}
+# What else decides how a file is read.
+_READER = f"{Path(__file__).read_text()}{sys.version_info[:2]}"
+
+
+def know_sources(file: Path) -> None:
+    """Know in this process what an earlier one wrote by `write_sources`.
+
+    That is only to save time: a file that is damaged is passed over.
+    """
+    with suppress(OSError, ValueError, TypeError):
+        _kept.update({key: Source(*source) for key, source in json.loads(file.read_text()).items()})
+
+
+def write_sources(file: Path) -> None:
+    """Write what this process has read, if it isn't what was known, and if it can."""
+    if _read.keys() != _kept.keys():
+        with suppress(OSError), replacing(file) as temporary:
+            temporary.write_text(json.dumps(_read))
+
+
+def read_source(source: bytes) -> Source:
+    """Return what is known of a file by its content, else read it."""
+    key = shortened(f"{_READER}{source.decode()}")
+    if key not in _read:
+        _read[key] = _kept.get(key) or parse(source)
+    return _read[key]
+
+
+def parse(source: bytes) -> Source:
+    """Return a file's imports and the digest of its code."""
     tree = ast.parse(source)
-    nodes = [*ast.walk(tree)]
-    for node in nodes:
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+    imports: list[tuple[int, str, list[str]]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            imports.append((node.level, node.module or "", [each.name for each in node.names]))
+        elif isinstance(node, ast.Import):
+            imports += [(0, each.name, []) for each in node.names]
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = node.body[1:]
@@ -141,5 +185,4 @@ def read_source(source: bytes) -> tuple[list[ast.Import | ast.ImportFrom], str]:
         node for node in tree.body
         if not (isinstance(node, ast.ClassDef) and node.name == "Settings")
     ]  # fmt: skip
-    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-    return imports, ast.unparse(tree)
+    return Source(imports, shortened(ast.unparse(tree)))
