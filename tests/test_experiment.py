@@ -302,6 +302,17 @@ def test_equal_cost(load: Load, own: str) -> None:
     assert ["kd", "baseline_long"] in experiment.pairs()
 
 
+def test_equal_cost_without_milestones(load: Load) -> None:
+    """A schedule that has no milestones leaves them as they are, and reports hear of none."""
+    text = equal_cost("equal_cost: dearest").replace("schedule: step", "schedule: cosine")
+    experiment = load(text)
+    training = experiment.training("baseline_long")
+    assert training.epochs > 60
+    assert training.milestones == [18, 36, 48]
+    flags = " ".join(experiment.run_flags())
+    assert "--own-training baseline_long epochs --" in flags
+
+
 # What can't be counted: settings of a method of equal cost, and what the line names.
 UNCOUNTED = {
     "equal_cost: fading_at": ["equal_cost", "'fading_at'", "dearest, baseline, kd, at_kd"],

@@ -194,16 +194,18 @@ class Experiment:
     def training(self, model: str) -> Protocol:
         """Return the protocol of a model as it is trained.
 
-        Where it is to cost as much as another, its epochs are counted, and its milestones are at
-        the same fractions of the run.
+        Where it is to cost as much as another, its epochs are counted, and its milestones, if the
+        schedule has some, are at the same fractions of the run.
         """
         protocol = self.protocol(model)
         if model not in self.methods or not self.methods[model].equal_cost:
             return protocol
         _, epochs = self.equal_cost(model)
-        factor = epochs / max(1, protocol.epochs)
-        drops = [max(1, round(epoch * factor)) for epoch in protocol.milestones]
-        return protocol.model_copy(update={"epochs": epochs, "milestones": drops})
+        counted: Map = {"epochs": epochs}
+        if protocol.schedule == "step":
+            factor = epochs / max(1, protocol.epochs)
+            counted["milestones"] = [max(1, round(each * factor)) for each in protocol.milestones]
+        return protocol.model_copy(update=counted)
 
     @cached_property
     def teachers(self) -> dict[str, Teacher]:
@@ -600,7 +602,12 @@ class Experiment:
         result = self.name_flags()
         for method in self.students:
             own = self.methods[method]
-            counted = ("epochs", "milestones") if own.equal_cost else ()
+            given, trained = self.protocol(method), self.training(method)
+            counted = [
+                name
+                for name in ("epochs", "milestones")
+                if getattr(given, name) != getattr(trained, name)
+            ]
             if keys := sorted({*own.training, *counted}):
                 result += ["--own-training", method, *keys]
         for model in self.models:
