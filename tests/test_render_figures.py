@@ -56,7 +56,12 @@ def test_curves_of_terms() -> None:
 
 @pytest.mark.parametrize(
     ("repeat", "method", "others"),
-    [(1, "kd", 6), (3, "without_nesterov", 0), (3, "learning_rate_of_0_1", 6)],
+    [
+        (1, "kd", 6),
+        (3, "without_nesterov", 0),
+        (3, "learning_rate_of_0_1", 6),
+        (1, "equal cost, as dear", 6),
+    ],
 )
 def test_attention_figure_has_room_for_its_heads(repeat: int, method: str, others: int) -> None:
     """Title and heads of an attention figure lie inside of it and don't overlap."""
@@ -78,4 +83,5 @@ def test_attention_figure_has_room_for_its_heads(repeat: int, method: str, other
     assert max(box.y1 for box in stages) <= title.y0
     assert max(box.y1 for box in heads) <= min(box.y0 for box in stages)
     assert all(one.x1 <= other.x0 for one, other in pairwise(stages))
+    assert all(one.x1 <= other.x0 for one, other in pairwise(heads))
     plt.close(figure)

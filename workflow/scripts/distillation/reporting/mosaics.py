@@ -17,7 +17,7 @@ MOST_IMAGES = 10
 # Sizes in an attention figure, in pixels of the mosaic: a cell, the gap to the next, the gap more
 # before each stage, and an inch.
 CELL, GAP, STAGE_GAP, INCH = 64, 4, 12, 68
-# Letters of a model's name that don't fit above its column.
+# Letters of a model's name that fit above its column.
 LONG_NAME = 9
 # Share of the map's colour in an overlay.
 OVERLAY = 0.6
@@ -107,6 +107,12 @@ def draw_mosaic(
     return mosaic, lefts
 
 
+def broken(name: str) -> str:
+    """Return a model's name in as many lines as it takes above a column."""
+    lines = textwrap.wrap(name.replace("_", "_ "), LONG_NAME, break_long_words=False)
+    return "\n".join(lines).replace("_ ", "_")
+
+
 def attention_figure(maps: Maps, collapse: str, overlay: bool, results: Results) -> Figure:
     """Draw images (rows) against stages and the models that have them; see `draw_mosaic`."""
     first = next(iter(maps.values()))
@@ -127,7 +133,7 @@ def attention_figure(maps: Maps, collapse: str, overlay: bool, results: Results)
     # In inches, at the size of the letters below.
     beside = 0.8 + 0.11 * max(map(len, names))
     heads = ["image" if model is None else results.labels[model] for _, model in columns]
-    heads = [head if len(head) < LONG_NAME else head.replace("_", "_\n") for head in heads]
+    heads = [broken(head) for head in heads]
     # In points: room for as many lines as the longest head has.
     above = 17 * max(1 + head.count("\n") for head in heads)
     figure_width = width / INCH + beside

@@ -1,5 +1,7 @@
 """Figures of what was measured on the images: every metric, and what is taken for what."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +12,8 @@ from distillation.reporting.drawing import add_title, panel_grid
 from distillation.reporting.metric import Metric, metrics_of, values_of
 from distillation.reporting.results import Results
 
+# Letters of a model's name that fit below its place.
+NAME = 11
 # Classes whose names fit beside a confusion matrix.
 MOST_NAMES = 20
 
@@ -17,8 +21,10 @@ MOST_NAMES = 20
 def metrics_figure(results: Results) -> Figure:
     """Draw every metric: a dot for each seed, a bar at the mean."""
     metrics = metrics_of(results)
-    width = 1.5 + 1.2 * len(results.groups)
-    figure, grid = panel_grid(len(metrics), min(len(metrics), 2), (width, 3.6), 0.6)
+    width = 1.2 + 1.15 * len(results.groups)
+    names = [below(results, model) for model in results.groups]
+    height = 2.8 + 0.2 * max(name.count("\n") for name in names)
+    figure, grid = panel_grid(len(metrics), min(len(metrics), 2), (width, height), 0.6)
     for axes, metric in zip(grid, metrics.values(), strict=True):
         draw_metric(axes, metric, results)
     add_title(figure, f"{results.title}; dot: one seed, bar: mean")
@@ -36,11 +42,17 @@ def draw_metric(axes: Axes, metric: Metric, results: Results) -> None:
             axes.plot([position] * len(values), values, "o", color=colour, alpha=0.6)
             place = (position + 0.3, mean)
             axes.annotate(metric.number(mean), place, va="center", color=colour, fontsize=10)
-    names = [f"{results.labels[m]}\nn = {len(g)}" for m, g in results.groups.items()]
+    names = [below(results, model) for model in results.groups]
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.5, len(names) - 0.3)
     axes.set(title=metric.label, ylabel=metric.unit)
     axes.grid(axis="x", visible=False)
+
+
+def below(results: Results, model: str) -> str:
+    """Return what stands below a model's place: its name, in lines, and how many seeds it has."""
+    lines = textwrap.wrap(results.labels[model], NAME, break_long_words=False)
+    return "\n".join([*lines, f"n = {len(results.groups[model])}"])
 
 
 def confusion_figure(results: Results) -> Figure:
