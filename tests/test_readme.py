@@ -153,3 +153,33 @@ def test_lines_of_the_cluster_are_in_its_profile() -> None:
     assert len(lines) == 3
     for line in lines:
         assert line in profile
+
+
+def test_equal_cost_comes_from_files() -> None:
+    """What README.md says of the first run's baseline of equal cost is so in its comparison."""
+    table = pd.read_csv(DOCS / "results/digits/comparison.csv").set_index(["method", "reference"])
+    (said,) = re.findall(r"KD is\s+([\d.]+) points below it", README)
+    kd = table.loc["kd", "baseline_long"]
+    assert f"{-kd.difference:.1f}" == said
+    assert kd.verdict == "below"
+    assert "above" not in {*table.xs("baseline_long", level="reference").verdict}
+
+
+def test_counts_of_the_first_run_come_from_files() -> None:
+    """How often repetitions of the first run came out in which way is what their tables say."""
+    folder = DOCS / "results/first_run"
+    overview = pd.read_csv(folder / "overview.csv")
+    repeated = overview[overview.experiment.isin([f"repetition_{each}" for each in range(6, 11)])]
+    above = repeated[repeated.verdict == "above"].method.value_counts().to_dict()
+    assert above == {"baseline_long": 5, "at_kd": 5, "at": 4, "kd": 1}
+    dear = pd.read_csv(folder / "equal_cost.csv")
+    assert {*dear.experiment} == {*repeated.experiment}
+    assert dear[dear.verdict == "below"].method.value_counts().to_dict() == {
+        "kd": 3, "at": 1, "at_kd": 1,
+    }  # fmt: skip
+    assert {*dear.verdict} == {"below", "open"}
+    gains = repeated[repeated.method == "baseline_long"].difference
+    assert (round(gains.min()), round(gains.max())) == (12, 16)
+    for text in (CONFIG["experiments"]["digits"]["remark"], (DOCS / "results.md").read_text()):
+        assert "AT in four" in text
+        assert "above the baseline of equal cost" in text.replace("\n", " ")
