@@ -140,7 +140,7 @@ def test_costs_come_from_files(page: str, study: str) -> None:
     expected = [took["baseline"], max(took.values()), teacher]
     words = " ".join((ROOT / page).read_text().split())
     _, _, told = words.partition("No baseline of equal cost was trained")
-    numbers = re.findall(r"\d[\d,]*", told.partition("So methods")[0])
+    numbers = re.findall(r"\d[\d,]*", told.partition(". ")[0])
     assert numbers == [f"{seconds:,.0f}" for seconds in expected]
 
 
