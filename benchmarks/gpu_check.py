@@ -420,6 +420,8 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{spent:5.1f} s  {part}, {name}: {json.dumps(result)}", flush=True)
             with replacing(arguments.json) as file:
                 file.write_text(json.dumps(found, indent=2) + "\n")
+    if found.keys() == {"machine"}:
+        raise ValueError(f"--only {check.only!r}: no piece has it in the name of its part or own")
     same = [each.get("same", False) for each in found.get("same_bits", {}).values()]
     if not all(same):
         sys.exit(f"gpu_check.py: {same.count(False)} of {len(same)} trainings: no same bits")

@@ -300,7 +300,10 @@ def test_everything_that_a_script_imports_is_covered(name):
     )
 
 
-@pytest.mark.parametrize("kept", ["as written", "damaged", "of other things"])
+OTHERS = {"damaged": "{", "no map": "[]", "of other things": '{"a": 1}'}
+
+
+@pytest.mark.parametrize("kept", ["as written", *OTHERS])
 def test_what_was_read_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str) -> None:
     """A later run parses the files that changed and no other; what it can't read, it does anew."""
     tree, file = tmp_path / "tree", tmp_path / "new/kept.json"
@@ -321,12 +324,20 @@ def test_what_was_read_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
     first = code_digest_of_a_run()
     assert len(parsed) == len({*TREE.values()})
-    others = {"damaged": "{", "of other things": '{"a": 1}'}
-    if kept in others:
-        file.write_text(others[kept])
+    if kept in OTHERS:
+        file.write_text(OTHERS[kept])
     edit(tree / "beside.py", "1", "2")
     assert code_digest_of_a_run() != first
-    assert len(parsed) == (len({*TREE.values()}) if kept in others else 1)
+    assert len(parsed) == (len({*TREE.values()}) if kept in OTHERS else 1)
     edit(tree / "beside.py", "2", "1")
     assert code_digest_of_a_run() == first
-    assert len(parsed) == 1
+    assert len(parsed) == (kept in OTHERS)
+
+
+def test_a_source_says_what_it_is_written_in(tmp_path: Path) -> None:
+    """A file in another encoding than UTF-8, which it names, has a digest."""
+    script = tmp_path / "script.py"
+    script.write_bytes("# -*- coding: latin-1 -*-\nNAME = 'é'\n".encode("latin-1"))
+    first = code_digest(script)
+    script.write_bytes(script.read_bytes() + b"# More.\n")
+    assert code_digest(script) == first

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from distillation.settings import plugins
+from made import mistake
 from shell import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
@@ -113,7 +114,7 @@ def test_on_a_cpu_and_small(tmp_path: Path, forks: dict[str, str]) -> None:
     for part in content.values():
         for name, piece in part.items():
             assert not {"error", "left_out"} & piece.keys(), (name, piece)
-    assert len(content["same_bits"]) == 4
+    assert len(content["same_bits"]) == 4 + len(CHECK.FAMILIES)
     assert all(piece["same"] for piece in content["same_bits"].values())
     assert all(piece["images_per_second"] > 0 for piece in content["speed"].values())
     chain = content["chain"]
@@ -137,3 +138,13 @@ def test_what_is_skipped_or_too_late(tmp_path: Path, forks: dict[str, str]) -> N
     assert content["picked"] == {"auto": {"left_out": "0 seconds are over"}}
     assert done.returncode == 1
     assert "10 of 10 trainings: no same bits" in done.stderr
+
+
+def test_pieces_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Single pieces are run by a part of their name; where none has it, that is said."""
+    flags = ["--device", "cpu", "--small", "--json", str(tmp_path / "check.json"), "--only"]
+    CHECK.main([*flags, "depth"])
+    content = json.loads((tmp_path / "check.json").read_text())
+    assert {*content} == {"machine", "evaluation"}
+    said = mistake(capsys, CHECK.main, [*flags, "nothing"])
+    assert "--only 'nothing': no piece has it" in said

@@ -174,6 +174,10 @@ def test_counts_of_the_first_run_come_from_files() -> None:
     repeated = overview[overview.experiment.isin([f"repetition_{each}" for each in range(6, 11)])]
     above = repeated[repeated.verdict == "above"].method.value_counts().to_dict()
     assert above == {"baseline_long": 5, "at_kd": 5, "at": 4, "kd": 1}
+    before = pd.read_csv(folder / "without_equal_cost.csv")
+    assert {*before.experiment} == {*repeated.experiment}
+    above = before[before.verdict == "above"].method.value_counts().to_dict()
+    assert above == {"at_kd": 5, "at": 5, "kd": 1}
     dear = pd.read_csv(folder / "equal_cost.csv")
     assert {*dear.experiment} == {*repeated.experiment}
     assert dear[dear.verdict == "below"].method.value_counts().to_dict() == {

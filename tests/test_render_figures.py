@@ -7,9 +7,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
 import render_figures
 from distillation.reporting.curves import all_curves
+from distillation.reporting.drawing import save
 from distillation.reporting.mosaics import attention_figure
 from distillation.reporting.results import Results, all_labels
 from made_up import TERMS, a_run, maps, write_runs
@@ -85,3 +87,18 @@ def test_attention_figure_has_room_for_its_heads(repeat: int, method: str, other
     assert all(one.x1 <= other.x0 for one, other in pairwise(stages))
     assert all(one.x1 <= other.x0 for one, other in pairwise(heads))
     plt.close(figure)
+
+
+def test_colours(tmp_path: Path) -> None:
+    """A chart has a palette, with its colours; images keep all of theirs."""
+    chart, axes = plt.subplots()
+    axes.plot([0, 1], color="#0072b2", linewidth=30)
+    save(chart, tmp_path / "chart.png", tmp_path / "chart.svg", 100)
+    with Image.open(tmp_path / "chart.png") as picture:
+        assert picture.mode == "P"
+        assert (0, 0x72, 0xB2) in {colour for _, colour in picture.convert("RGB").getcolors(256)}
+    figure, axes = plt.subplots()
+    axes.imshow(np.arange(1200).reshape(30, 40), cmap="viridis")
+    save(figure, tmp_path / "image.png", tmp_path / "image.svg", 100)
+    with Image.open(tmp_path / "image.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 16)) > 256

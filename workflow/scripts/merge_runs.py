@@ -2,19 +2,20 @@ r"""Join the networks of one experiment that were trained in several working dir
 
 Where an experiment is split by seed over machines or over time, each part is run in a working
 directory of its own, by overlays that differ in `seeds` alone. Inputs: these directories, each with
-results/<experiment> and Snakemake's records of them. Output: in this directory, beside what it has,
-the folders of their trained and evaluated networks, the measures of attention, the logs, and the
-records, so that the workflow knows what the files were made from. It tells which commits, versions
-of torch and hardware it joins. What may not differ is refused, and nothing is written then: data,
-code and settings of a network's trainings and evaluations, teachers that students learnt from, and
-weights, where a network is in two directories. The rest is Snakemake's: with all seeds in the
-config, `snakemake -n <experiment>` plans what is left.
+results/<experiment>, the prepared data and Snakemake's records. Output: in this directory, what it
+lacks of networks, of what was measured of them, of the data and of logs, with the records, so that
+the workflow knows what the files were made from. It tells which commits, versions of torch and
+hardware it joins. What may not differ is refused, and nothing is written then: data, code and
+settings of a network's trainings, teachers that students learnt from, and weights, where a network
+is in two directories. The rest is Snakemake's: with all seeds in the config, `snakemake -n
+<experiment>` plans what is left. After a stop, the same command brings what is missing still.
 
 Example:
     python workflow/scripts/merge_runs.py --experiment cifar10_sixty --source ../machine_2 ../slot_3
 """
 
 import argparse
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from distillation.record.checkpoint import load_plain
-from distillation.record.files import replacing_folder
-from distillation.record.job_records import copy_record, records
+from distillation.record.files import replacing, replacing_folder
+from distillation.record.job_records import bring_record, inputs, records
 from distillation.reporting.consistency import check_same, decisive
+from distillation.reporting.trained import check_has, read_json
 from distillation.settings.arguments import Parser, run
 
 # Of a teacher that was brought, the checkpoint is called otherwise.
@@ -35,11 +37,10 @@ HERE = Path()
 
 @dataclass(frozen=True)
 class Part:
-    """A trained network: its working directory, and its folder and checkpoint in it."""
+    """A trained network: its working directory, and its checkpoint in it."""
 
     directory: Path
-    folder: Path
-    checkpoint: Path
+    place: Path
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -48,9 +49,9 @@ class Part:
         Raises:
             ValueError: it is damaged, or none of this project.
         """
-        content = load_plain(self.checkpoint)
+        content = load_plain(self.directory / self.place)
         if not isinstance(content, dict) or not {"state", "provenance"} <= {*content}:
-            raise ValueError(f"{self.checkpoint}: no checkpoint of this project")
+            raise ValueError(f"{self}: no checkpoint of this project")
         return content
 
     @property
@@ -61,16 +62,16 @@ class Part:
     @property
     def model(self) -> str:
         """The method, or which teacher it is."""
-        return self.folder.parent.name
+        return self.place.parent.parent.name
 
     @property
     def seed(self) -> str:
         """The seed of its training, as its folder has it."""
-        return self.folder.name.removeprefix("seed_")
+        return self.place.parent.name.removeprefix("seed_")
 
     def __str__(self) -> str:
         """Return how messages name it."""
-        return str(self.directory / self.folder)
+        return str(self.directory / self.place)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -87,7 +88,7 @@ def find_parts(directory: Path, experiment: str) -> Iterator[Part]:
     results = directory / "results" / experiment
     for name in CHECKPOINTS:
         for checkpoint in sorted(results.glob(f"*/seed_*/{name}")):
-            yield Part(directory, checkpoint.parent.relative_to(directory), checkpoint)
+            yield Part(directory, checkpoint.relative_to(directory))
 
 
 def joined(directories: list[Path], experiment: str) -> list[Part]:
@@ -95,41 +96,41 @@ def joined(directories: list[Path], experiment: str) -> list[Part]:
 
     Raises:
         FileNotFoundError: a directory other than this has none.
-        ValueError: two that have one differ in its weights, or networks don't belong together.
+        ValueError: two that have one differ in its weights, one of a source has no record, or
+            networks don't belong together.
     """
     parts: dict[Path, Part] = {}
     for directory in directories:
-        found = [*find_parts(directory, experiment)]
+        found, known = [*find_parts(directory, experiment)], records(directory)
         if not found and directory != HERE:
             raise FileNotFoundError(f"{directory}/results/{experiment}: no trained network")
         for part in found:
-            first = parts.setdefault(part.folder, part)
+            # Without it, files pass for those of the present config, whatever they are.
+            if directory != HERE and str(part.place) not in known:
+                raise ValueError(
+                    f"{part}: Snakemake's record of it is missing; copy .snakemake/metadata too"
+                )
+            first = parts.setdefault(part.place, part)
             if weights_differ(first, part):
                 raise ValueError(
-                    f"{part.checkpoint}: other weights than in {first.checkpoint}; allowed: one "
-                    f"training of each network"
+                    f"{part}: other weights than in {first}; allowed: one training of each network"
                 )
-    check_trainings([*parts.values()])
+    teachers = [each for directory in directories for each in used_teachers(directory, experiment)]
+    check_trainings([*parts.values()], teachers)
     return [*parts.values()]
 
 
-def check_trainings(parts: list[Part]) -> None:
-    """Refuse networks that don't belong to one config, one code and one data set.
-
-    What students may differ in, the reports of the experiment check, which know its config.
+def used_teachers(directory: Path, experiment: str) -> Iterator[dict[str, Any]]:
+    """Yield the provenance of networks that are measured here and trained in another experiment.
 
     Raises:
-        ValueError: data differ, or the trainings of a model in more than the seed, or a student's
-            teacher isn't among them.
+        ValueError: a file is damaged.
     """
-    check_same("training", parts, lambda part: {"data_sha256": part.training["data_sha256"]})
-    for model in {part.model for part in parts}:
-        own = [part for part in parts if part.model == model]
-        check_same("training", own, lambda part: decisive(part.training) | part.training["plugins"])
-    trainings = [part.training for part in parts]
-    for part in parts:
-        if part.training.get("teacher") and part.training["teacher"] not in trainings:
-            raise ValueError(f"{part}: learnt from a teacher that isn't among the networks")
+    for file in sorted((directory / "results" / experiment).glob("*/seed_*/metrics.json")):
+        if not any((file.parent / name).is_file() for name in CHECKPOINTS):
+            content = read_json(file)
+            check_has(f"{file}:", content, ["training_provenance"])
+            yield content["training_provenance"]
 
 
 def weights_differ(one: Part, other: Part) -> bool:
@@ -141,44 +142,81 @@ def weights_differ(one: Part, other: Part) -> bool:
     return not same or any(not first[name].equal(second[name]) for name in first)
 
 
-def bring(part: Part, known: dict[str, Path], experiment: str) -> None:
-    """Copy a network's folder, its logs and their records, the records first.
+def check_trainings(parts: list[Part], teachers: list[dict[str, Any]]) -> None:
+    """Refuse networks that don't belong to one config, one code and one data set.
 
-    Files without their record would be taken for those of the present config.
+    What students may differ in, the reports of the experiment check, which know its config.
+
+    Args:
+        parts: the networks.
+        teachers: provenance of those that were trained in another experiment.
+
+    Raises:
+        ValueError: data differ, or the trainings of a model in more than the seed, or a student's
+            teacher isn't among them.
     """
-    source, folder = part.directory, part.folder
-    place = folder.relative_to(f"results/{experiment}")
-    bring_records(known, source, f"{folder}/")
-    with replacing_folder(folder) as temporary:
-        shutil.copytree(source / folder, temporary, dirs_exist_ok=True)
-    for log in source.glob(f"logs/*/{experiment}/{place}.*"):
-        bring_file(log, source)
+    check_same("training", parts, lambda part: {"data_sha256": part.training["data_sha256"]})
+    for model in {part.model for part in parts}:
+        own = [part for part in parts if part.model == model]
+        check_same("training", own, lambda part: decisive(part.training) | part.training["plugins"])
+    known = [*(part.training for part in parts), *teachers]
+    for part in parts:
+        if part.training.get("teacher") and part.training["teacher"] not in known:
+            raise ValueError(f"{part}: learnt from a teacher that isn't among the networks")
 
 
-def bring_seed(directory: Path, known: dict[str, Path], experiment: str, seed: str) -> None:
-    """Copy what is of all networks of a seed, unless it is here: measures of attention, logs."""
-    measured = Path("results", experiment, "attention", f"seed_{seed}.csv")
-    if not measured.is_file():
-        for file in (directory / measured.parent).glob(f"seed_{seed}.*"):
-            bring_records(known, directory, str(file.relative_to(directory)))
-            bring_file(file, directory)
-    for log in directory.glob(f"logs/*/{experiment}/seed_{seed}.*"):
-        bring_file(log, directory)
+def prepared_data(parts: list[Part]) -> list[str]:
+    """Return the files of the data that networks were trained on, after checking those here.
+
+    Raises:
+        ValueError: what is here is other data.
+    """
+    found: dict[str, str] = {}
+    known = {part.directory: records(part.directory) for part in parts if part.directory != HERE}
+    for part in (part for part in parts if part.directory in known):
+        for name in inputs(known[part.directory][str(part.place)]):
+            if name.startswith("results/data/"):
+                found[name] = part.training["data_sha256"]
+    for archive, expected in found.items():
+        description = Path(archive).with_suffix(".json")
+        if description.is_file() and (sha := read_json(description).get("sha256")) != expected:
+            raise ValueError(f"{description}: is of data {sha}, expected {expected}")
+    return [name for file in found for name in (file, file.replace(".npz", ".json"))]
 
 
-def bring_records(known: dict[str, Path], directory: Path, begin: str) -> None:
-    """Copy the records of outputs whose path begins so."""
-    for output, record in known.items():
-        if output.startswith(begin):
-            copy_record(record, directory, HERE)
+def bring_outputs(directory: Path, experiment: str, data: list[str]) -> None:
+    """Copy what this directory lacks of the recorded outputs of another, and logs.
+
+    Records come first, and files have the time at which they come: what was made from others that
+    stood in their place is then seen to be stale. Of the measures of a seed's attention those of
+    most networks are kept.
+    """
+    theirs, own = records(directory), records(HERE)
+    of_seed = re.compile(rf"results/{re.escape(experiment)}/(?!attention/)[^/]+/seed_\d+/.")
+    measures = re.compile(rf"results/{re.escape(experiment)}/attention/seed_\d+\.")
+    for output, record in theirs.items():
+        place, source = Path(output), directory / output
+        missing = (of_seed.match(output) or output in data) and not place.exists()
+        if measures.match(output):
+            ours = inputs(own[output]) if output in own and place.exists() else []
+            missing = len(inputs(record)) > len(ours)
+        if missing and source.exists():
+            bring_record(record, directory, HERE)
+            bring(source, place)
+    for log in (log for end in ("*/", "") for log in directory.glob(f"logs/*/{experiment}/{end}*")):
+        place = log.relative_to(directory)
+        if log.is_file() and not place.exists():
+            bring(log, place)
 
 
-def bring_file(file: Path, directory: Path) -> None:
-    """Copy a file to the same place here, unless there is one."""
-    place = file.relative_to(directory)
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, place)
+def bring(source: Path, place: Path) -> None:
+    """Copy a file or folder, whole or not at all, as new."""
+    if source.is_dir():
+        with replacing_folder(place) as temporary:
+            shutil.copytree(source, temporary, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    else:
+        with replacing(place) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def describe(directory: Path, parts: list[Part]) -> str:
@@ -199,19 +237,14 @@ def describe(directory: Path, parts: list[Part]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Check the networks of all directories, and copy those that aren't here."""
     arguments = parse_args(argv)
-    experiment, sources = arguments.experiment, arguments.source
+    experiment, sources = arguments.experiment, [*dict.fromkeys(arguments.source)]
     parts = joined([HERE, *sources], experiment)
+    data = prepared_data(parts)
     for directory in [HERE, *sources]:
-        own = [part for part in parts if part.directory == directory]
-        if own:
+        if own := [part for part in parts if part.directory == directory]:
             print(describe(directory, own), flush=True)
-        if directory == HERE:
-            continue
-        known = records(directory)
-        for part in own:
-            bring(part, known, experiment)
-        for seed in sorted({part.seed for part in own}):
-            bring_seed(directory, known, experiment, seed)
+    for directory in sources:
+        bring_outputs(directory, experiment, data)
 
 
 if __name__ == "__main__":

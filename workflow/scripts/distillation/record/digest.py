@@ -138,7 +138,7 @@ class Source(NamedTuple):
 _kept: dict[str, Source] = {}
 _read: dict[str, Source] = {}
 # What else decides how a file is read.
-_READER = f"{Path(__file__).read_text()}{sys.version_info[:2]}"
+_READER = Path(__file__).read_bytes() + sys.version.encode()
 
 
 def know_sources(file: Path) -> None:
@@ -146,20 +146,20 @@ def know_sources(file: Path) -> None:
 
     That is only to save time: a file that is damaged is passed over.
     """
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError, TypeError, AttributeError):
         _kept.update({key: Source(*source) for key, source in json.loads(file.read_text()).items()})
 
 
 def write_sources(file: Path) -> None:
-    """Write what this process has read, if it isn't what was known, and if it can."""
-    if _read.keys() != _kept.keys():
+    """Write what is known, if this process has read more than it knew, and if it can."""
+    if not _read.keys() <= _kept.keys():
         with suppress(OSError), replacing(file) as temporary:
-            temporary.write_text(json.dumps(_read))
+            temporary.write_text(json.dumps(_kept | _read))
 
 
 def read_source(source: bytes) -> Source:
     """Return what is known of a file by its content, else read it."""
-    key = shortened(f"{_READER}{source.decode()}")
+    key = hashlib.sha256(_READER + source).hexdigest()[:16]
     if key not in _read:
         _read[key] = _kept.get(key) or parse(source)
     return _read[key]

@@ -1,6 +1,7 @@
 """What the figures of all steps share."""
 
 import io
+import textwrap
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,9 +9,6 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-
-# Colours of a chart, at most, most of them of the edges of letters and lines: more have images.
-CHART = 8192
 
 
 def use_style(file: Path) -> None:
@@ -28,6 +26,12 @@ def add_title(figure: Figure, title: str) -> None:
     figure.suptitle(title.replace("$", r"\$"), parse_math=True, wrap=True)
 
 
+def broken(name: str, letters: int) -> str:
+    """Return a model's name in lines of as many letters, as far as blanks and _ part it."""
+    lines = textwrap.wrap(name.replace("_", "_ "), letters, break_long_words=False)
+    return "\n".join(lines).replace("_ ", "_")
+
+
 def panel_grid(
     count: int, columns: int, size: tuple[float, float], more: float = 0
 ) -> tuple[Figure, list[Axes]]:
@@ -43,12 +47,13 @@ def panel_grid(
 def save(figure: Figure, png: Path, svg: Path, dpi: int) -> None:
     """Write a figure into two files and close it.
 
-    A chart's colours are reduced to 256, by which it takes a third of the room and looks the same.
+    The colours of one without images are reduced to 256, by which it takes a third of the room and
+    looks the same.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     picture = Image.open(buffer).convert("RGB")
-    if picture.getcolors(CHART):
+    if not any(axes.images for axes in figure.axes):
         picture = picture.quantize(256, dither=Image.Dither.NONE)
     picture.save(png, dpi=(dpi, dpi))
     # No date, so that the same results give the same bytes.

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from distillation.data.arrays import read_arrays
+from distillation.reporting.drawing import broken
 from distillation.reporting.results import Results
 from distillation.reporting.trained import check_has
 
@@ -107,12 +108,6 @@ def draw_mosaic(
     return mosaic, lefts
 
 
-def broken(name: str) -> str:
-    """Return a model's name in as many lines as it takes above a column."""
-    lines = textwrap.wrap(name.replace("_", "_ "), LONG_NAME, break_long_words=False)
-    return "\n".join(lines).replace("_ ", "_")
-
-
 def attention_figure(maps: Maps, collapse: str, overlay: bool, results: Results) -> Figure:
     """Draw images (rows) against stages and the models that have them; see `draw_mosaic`."""
     first = next(iter(maps.values()))
@@ -133,7 +128,7 @@ def attention_figure(maps: Maps, collapse: str, overlay: bool, results: Results)
     # In inches, at the size of the letters below.
     beside = 0.8 + 0.11 * max(map(len, names))
     heads = ["image" if model is None else results.labels[model] for _, model in columns]
-    heads = [broken(head) for head in heads]
+    heads = [broken(head, LONG_NAME) for head in heads]
     # In points: room for as many lines as the longest head has.
     above = 17 * max(1 + head.count("\n") for head in heads)
     figure_width = width / INCH + beside

@@ -1,14 +1,12 @@
 """Figures of what was measured on the images: every metric, and what is taken for what."""
 
-import textwrap
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from distillation.reporting.drawing import add_title, panel_grid
+from distillation.reporting.drawing import add_title, broken, panel_grid
 from distillation.reporting.metric import Metric, metrics_of, values_of
 from distillation.reporting.results import Results
 
@@ -51,8 +49,7 @@ def draw_metric(axes: Axes, metric: Metric, results: Results) -> None:
 
 def below(results: Results, model: str) -> str:
     """Return what stands below a model's place: its name, in lines, and how many seeds it has."""
-    lines = textwrap.wrap(results.labels[model], NAME, break_long_words=False)
-    return "\n".join([*lines, f"n = {len(results.groups[model])}"])
+    return f"{broken(results.labels[model], NAME)}\nn = {len(results.groups[model])}"
 
 
 def confusion_figure(results: Results) -> Figure:
