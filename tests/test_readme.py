@@ -178,6 +178,16 @@ def test_counts_of_the_first_run_come_from_files() -> None:
     assert {*before.experiment} == {*repeated.experiment}
     above = before[before.verdict == "above"].method.value_counts().to_dict()
     assert above == {"at_kd": 5, "at": 5, "kd": 1}
+    further = pd.read_csv(folder / "further_candidates.csv")
+    kinds = further.method.str.replace("rate_", "baseline_").str.partition("_")[0]
+    tried = overview[overview.experiment.str.startswith("candidate_")]
+    tried = tried[tried.experiment != "candidate_clutter"]
+    grouped = pd.concat([tried, further.assign(method=kinds)]).groupby("method")["mean"]
+    assert {*grouped.nunique()} == {6}
+    best = grouped.max().round(2)
+    told = (DOCS / "results.md").read_text().partition("That is no equal tuning")[2]
+    numbers = [float(each) for each in re.findall(r"([\d.]+) %", told)[:5]]
+    assert numbers == [best.baseline, 63.46, best.kd, best["at"], best.at_kd]
     dear = pd.read_csv(folder / "equal_cost.csv")
     assert {*dear.experiment} == {*repeated.experiment}
     assert dear[dear.verdict == "below"].method.value_counts().to_dict() == {
