@@ -13,7 +13,14 @@ from distillation.settings.base import checked
 from distillation.settings.training import Engine
 from distillation.training import precision
 from distillation.training.loop import fit
-from distillation.training.precision import Picked, bfloat16_ratio, dearest_convolution, pick
+from distillation.training.precision import (
+    OPERATIONS_PER_SECOND,
+    Picked,
+    bfloat16_ratio,
+    dearest_convolution,
+    pick,
+    try_compiling,
+)
 from distillation.training.resume import Learner
 from learners import (
     ALL,
@@ -38,7 +45,8 @@ def images() -> torch.Tensor:
 
 def picked_by(operations: float = SHORT, **asked: Any) -> tuple[Picked, str]:
     """Return what is picked, and why."""
-    return pick(checked(Engine, asked), network(), images(), operations)
+    [picked] = pick(checked(Engine, asked), network(), images(), [operations])
+    return picked
 
 
 @pytest.mark.parametrize("asked", ["float32", "bfloat16"])
@@ -62,17 +70,58 @@ def test_auto_takes_what_pays(monkeypatch: pytest.MonkeyPatch, ratio: float, exp
     assert f"{ratio} times as fast" in why
 
 
-def test_auto_compiles_long_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Auto compiles what runs for hours, where there is a compiler; a graph needs a GPU."""
-    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/g++")
-    assert not picked_by(SHORT, precision="float32")[0].compiled
-    assert picked_by(LONG, precision="float32")[0].compiled
+def test_auto_compiles_what_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Auto compiles what runs long enough for what it gains, where there is a compiler.
+
+    The gain is measured once for all trainings of a network, and not for short ones.
+    """
+    seconds = LONG / OPERATIONS_PER_SECOND["cpu"]
+    for speedup, cost, pays in ((1.1, 40, True), (1.1, seconds, False), (0.9, 40, False)):
+        tried = []
+
+        def trial(*asked: Any, found: tuple[float, float] = (speedup, cost)) -> tuple[float, float]:
+            tried.append(asked)  # noqa: B023 used within this turn
+            return found
+
+        monkeypatch.setattr(precision, "try_compiling", trial)
+        monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/g++")
+        engine, runs = checked(Engine, {"precision": "float32"}), [SHORT, LONG, 2 * LONG]
+        short, long, longer = pick(engine, network(), images(), runs)
+        assert short == (Picked(), "float32 (short run)")
+        assert long[0].compiled is pays
+        assert longer[0].compiled is (speedup > 1 and cost < 2 * seconds / 11)
+        assert long[1].endswith(f"(compiled in {cost:.0f} s, it is {speedup:.2f} times as fast)")
+        assert len(tried) == 1
+        assert not picked_by(SHORT, precision="float32")[0].compiled
+    assert len(tried) == 1
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert not picked_by(LONG, precision="float32")[0].compiled
+    assert picked_by(LONG, precision="float32") == (Picked(), "float32 (no compiler)")
     with pytest.raises(ValueError, match=r"no C\+\+ compiler"):
         picked_by(precision="float32", compile="on")
     with pytest.raises(ValueError, match="graph is on, but device is cpu; allowed: auto, off"):
         picked_by(precision="float32", compile="off", graph="on")
+
+
+def test_what_compiling_gains_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is measured on copies: the network stays as it was, and isn't compiled.
+
+    The compiler's own backend is left out: what it would be given runs as it is.
+    """
+    seen = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        seen.append(inputs)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    model: Network = network().train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    speedup, seconds = try_compiling(Picked(), model, images())
+    assert seen
+    assert 0 < speedup < 100
+    assert 0 < seconds < 600
+    assert all(parameter.grad is None for parameter in model.parameters())
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
 def test_ratio_is_measured_on_the_dearest_convolution() -> None:

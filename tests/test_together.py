@@ -178,7 +178,7 @@ def test_the_teacher_costs_those_that_ask_it(monkeypatch: pytest.MonkeyPatch) ->
     asked: list[float] = []
 
     def note(*arguments: Any) -> Any:
-        asked.append(arguments[-1])
+        asked.extend(arguments[-1])
         return pick(*arguments)
 
     monkeypatch.setattr(run, "pick", note)

@@ -117,7 +117,7 @@ def pick_once(
         return picked, f"{picked.words}, going on"
     batch = normalise(data.train.images[: arguments.batch_size], data.mean, data.std)
     asked = Engine(precision=arguments.precision, compile="off", graph="off")
-    picked, chosen = pick(asked, teacher, batch, 0)
+    [(picked, chosen)] = pick(asked, teacher, batch, [0])
     if file:
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(asdict(picked)))

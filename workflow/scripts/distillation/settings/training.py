@@ -76,7 +76,7 @@ class Engine(Settings):
         "auto", description="of the networks; auto: bfloat16 where it pays"
     )
     compile: Literal["auto", "on", "off"] = Field(
-        "auto", description="the networks; auto: where the run is long enough to repay it"
+        "auto", description="the networks; auto: where a long run gains more by it than it takes"
     )
     graph: Literal["auto", "on", "off"] = Field(
         "auto", description="the step as a CUDA graph; auto: on a GPU"

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, Literal, cast
 
 import torch
@@ -25,16 +25,17 @@ from distillation.settings.training import Engine
 # surrounds it eats the gain. Processors have it (1.8 to 3 times as fast) or emulate it (at most 0.6
 # times).
 WORTHWHILE_RATIO = 1.3
-# On a CPU compiling takes about 40 s and gains 3 to 7 %: it is repaid within half an hour. On a
-# GPU, block by block, it took 27 s, and WRN-16-2 trained with 70,000 images per second in place of
-# 54,000: repaid within two minutes. That was measured once, on an H100 with torch 2.11, with a
-# sketch of this step; benchmarks/gpu_check.py measures both ways on a card.
+# Seconds of training below which compiling isn't tried: it would cost more than a tenth of the run
+# to learn what it gains. On a CPU compiling took about 40 s and gained 3 to 7 %; on an H100, with
+# torch 2.11, 21 s, and a quarter to a half (docs/gpu.md).
 WORTHWHILE_SECONDS = {"cpu": 3600, "cuda": 180}
 # Sustained in training, in float32 on one thread of a CPU, or by graphs in bfloat16 on that H100:
 # the slow side on a CPU, since longer runs only gain more.
 OPERATIONS_PER_SECOND = {"cpu": 1e11, "cuda": 3e13}
-# Convolutions of a turn on a GPU, where one takes less time than starting it.
-CONVOLUTIONS = 20
+# Of what is timed in a turn on a GPU, where one takes less time than starting it.
+REPEATS = 20
+# Turns of which the fastest counts, since anything else on the machine only slows a turn down.
+TURNS = 5
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,18 @@ class Picked:
         return self.precision + ", compiled" * self.compiled + ", CUDA graph" * self.graph
 
 
-def pick(engine: Engine, network: Network, images: Tensor, operations: float) -> tuple[Picked, str]:
-    """Return what a training runs with, and why, in words.
+def pick(
+    engine: Engine, network: Network, images: Tensor, runs: list[float]
+) -> list[tuple[Picked, str]]:
+    """Return what each of several trainings of a network runs with, and why, in words.
 
     Args:
-        engine: what was asked for; auto takes bfloat16 where it pays, compiles long runs (on a CPU:
-            where there is a C++ compiler), and captures graphs on a GPU.
+        engine: what was asked for; auto takes bfloat16 where it pays, compiles long runs that gain
+            more by it than it takes (on a CPU: where there is a C++ compiler), and captures graphs
+            on a GPU.
         network: the student, on its device.
         images: a batch, (B, C, H, W), on the device.
-        operations: of the whole training with the teacher's passes, floating-point.
+        runs: of each training the floating-point operations with the teacher's passes.
 
     Raises:
         ValueError: compiling is asked for on a CPU, and there is no C++ compiler, or a graph
@@ -101,57 +105,114 @@ def pick(engine: Engine, network: Network, images: Tensor, operations: float) ->
         raise ValueError("compile is on, but there is no C++ compiler (g++, or CXX); allowed: off")
     if engine.graph == "on" and device.type == "cpu":
         raise ValueError("graph is on, but device is cpu; allowed: auto, off")
-    compiled = engine.compile == "on"
-    if engine.compile == "auto":
-        seconds = operations / OPERATIONS_PER_SECOND[device.type]
-        compiled = seconds >= WORTHWHILE_SECONDS[device.type] and bool(compiler)
-        reasons.append(f"{'long' if compiled else 'short'} run" if compiler else "no compiler")
-    graph = engine.graph != "off" and device.type == "cuda"
-    picked = Picked(precision, compiled, graph)
-    return picked, picked.words + (f" ({'; '.join(reasons)})" if reasons else "")
+    plain = Picked(precision, graph=engine.graph != "off" and device.type == "cuda")
+    trial = cache(lambda: try_compiling(plain, network, images))
+    picked = []
+    for operations in runs:
+        seconds, compiled, why = operations / OPERATIONS_PER_SECOND[device.type], False, []
+        if engine.compile == "on":
+            compiled = True
+        elif engine.compile == "auto" and not compiler:
+            why = ["no compiler"]
+        elif engine.compile == "auto" and seconds < WORTHWHILE_SECONDS[device.type]:
+            why = ["short run"]
+        elif engine.compile == "auto":
+            speedup, cost = trial()
+            compiled = seconds * (1 - 1 / speedup) > cost
+            why = [f"compiled in {cost:.0f} s, it is {speedup:.2f} times as fast"]
+        each = replace(plain, compiled=compiled)
+        why = [*reasons, *why]
+        picked.append((each, each.words + (f" ({'; '.join(why)})" if why else "")))
+    return picked
 
 
 @torch.no_grad()
 def bfloat16_ratio(network: Network, images: Tensor) -> float:
     """Return how many times as fast as in float32 a network's dearest convolution is in bfloat16.
 
-    Of each precision the fastest of several turns after a first one counts, since anything else on
-    the machine only slows a turn down. 1 for a network without convolutions.
+    1 for a network without convolutions.
     """
     module, shape = dearest_convolution(network, images)
     if module is None:
         return 1
-    device = images.device
-    inputs = torch.ones(shape, device=device).to(memory_format=torch.channels_last)
-    turns = {
-        dtype: repeated(partial(deepcopy(module).to(dtype), inputs.to(dtype)), device)
-        for dtype in (torch.float32, torch.bfloat16)
-    }
-    fastest = dict.fromkeys(turns, math.inf)
-    # The first turn starts libraries up.
-    for turn in range(6):
-        for dtype, run in turns.items():
+    inputs = torch.ones(shape, device=images.device).to(memory_format=torch.channels_last)
+    float32, bfloat16 = fastest(
+        [
+            partial(deepcopy(module).to(dtype), inputs.to(dtype))
+            for dtype in (torch.float32, torch.bfloat16)
+        ],
+        images.device,
+    )
+    return float32 / bfloat16
+
+
+def try_compiling(picked: Picked, network: Network, images: Tensor) -> tuple[float, float]:
+    """Return how many times as fast a network learns compiled, and the seconds that compiling took.
+
+    What is timed are a pass and its gradients, of copies.
+    """
+    actions = []
+    for compiled in (False, True):
+        copy = deepcopy(network).train()
+        run = replace(picked, compiled=compiled).prepared(copy)
+        actions.append(partial(learn_nothing, picked, run, copy, images))
+    started = time.perf_counter()
+    actions[1]()
+    wait_for(images.device)
+    cost = time.perf_counter() - started
+    eager, compiled_ = fastest(actions, images.device)
+    return eager / compiled_, cost
+
+
+def learn_nothing(
+    picked: Picked, run: Callable[[Tensor], Outputs], network: Network, images: Tensor
+) -> None:
+    """Compute a network's gradients and forget them."""
+    with picked.autocast(images.device):
+        logits = run(images).logits
+    logits.float().sum().backward()
+    for parameter in network.parameters():
+        parameter.grad = None
+
+
+def fastest(actions: list[Callable[[], object]], device: torch.device) -> list[float]:
+    """Return the seconds of actions: of each the fastest of several turns after a first one.
+
+    The first turn starts libraries up. On a GPU a turn is several actions, as a graph.
+    """
+    turns = [repeated(action, device) for action in actions]
+    seconds = [math.inf for _ in actions]
+    for turn in range(TURNS + 1):
+        for place, run in enumerate(turns):
             started = time.perf_counter()
             run()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait_for(device)
             if turn:
-                fastest[dtype] = min(time.perf_counter() - started, fastest[dtype])
-        if fastest[torch.bfloat16] > 3 * fastest[torch.float32]:
-            # Emulated: more turns would take seconds.
+                seconds[place] = min(time.perf_counter() - started, seconds[place])
+        if turn and max(seconds) > 3 * min(seconds):
+            # As where bfloat16 is emulated: more turns would take seconds and tell no more.
             break
-    return fastest[torch.float32] / fastest[torch.bfloat16]
+    return seconds
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def repeated(action: Callable[[], object], device: torch.device) -> Callable[[], object]:
     """Return what runs an action once on a CPU, and several times, as a graph, on a GPU."""
     if device.type == "cpu":
         return action
-    # Libraries choose their kernels before a capture.
-    action()
-    graph = torch.cuda.CUDAGraph()
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        # Libraries choose their kernels before a capture.
+        action()
+    torch.cuda.current_stream().wait_stream(stream)
     with torch.cuda.graph(graph):
-        for _ in range(CONVOLUTIONS):
+        for _ in range(REPEATS):
             action()
     return graph.replay
 

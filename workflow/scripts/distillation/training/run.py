@@ -251,8 +251,9 @@ class Training:
 def pick_all(runs: list[Training], arguments: argparse.Namespace, data: Dataset) -> None:
     """Decide how each network runs, and say so: as it has begun, else as picked now.
 
-    The precision is measured once for all, or that of a network that has begun. The rest is decided
-    for each by itself, and so is the same as if it were trained alone.
+    The precision is measured once for all, or that of a network that has begun, and so is what
+    compiling gains. Whether a run is long enough for it is decided for each by itself, and so is
+    the same as if it were trained alone.
     """
     engine = taken(Engine, arguments)
     begun = [run.kept.picked for run in runs if run.kept]
@@ -260,12 +261,11 @@ def pick_all(runs: list[Training], arguments: argparse.Namespace, data: Dataset)
         engine = engine.model_copy(update={"precision": begun[0].precision})
     batch = normalise(data.train.images[: arguments.batch_size], data.mean, data.std)
     images = len(data.train.labels) * arguments.epochs
+    fresh = [run for run in runs if not run.kept]
+    costs = [run.operations * images for run in fresh]
+    found = iter(pick(engine, fresh[0].model, batch, costs) if fresh else ())
     for run in runs:
-        if run.kept:
-            picked, why = run.kept.picked, run.kept.picked.words
-        else:
-            picked, why = pick(engine, run.model, batch, run.operations * images)
-            engine = engine.model_copy(update={"precision": picked.precision})
+        picked, why = (run.kept.picked, run.kept.picked.words) if run.kept else next(found)
         run.announce(arguments, data, picked, why)
 
 
