@@ -102,7 +102,7 @@ class Check(Settings):
     small: bool = Field(False, description="tiny networks and data, to try the check itself")
     compile: bool = Field(True, description="time compiled steps, which takes longest")
     skip: list[Part] = Field(["textbook"], description="parts; textbook needs torchvision")
-    only: str = Field("", description="pieces that have this in the name of their part or own")
+    only: list[str] = Field([], description="pieces with one of these in their part's or own name")
     workers: int = Field(8, ge=0, description="processes of the textbook's DataLoader")
 
 
@@ -409,7 +409,8 @@ def main(argv: list[str] | None = None) -> None:
         found["machine"] = apart(checker.machine, MACHINE)
         print(json.dumps(found["machine"]), flush=True)
         for part, name, function in checker.pieces():
-            if part in check.skip or check.only not in f"{part}, {name}":
+            chosen = any(text in f"{part}, {name}" for text in check.only or [""])
+            if part in check.skip or not chosen:
                 continue
             started = time.monotonic()
             left_out = {"left_out": f"{check.seconds} seconds are over"}
@@ -421,7 +422,8 @@ def main(argv: list[str] | None = None) -> None:
             with replacing(arguments.json) as file:
                 file.write_text(json.dumps(found, indent=2) + "\n")
     if found.keys() == {"machine"}:
-        raise ValueError(f"--only {check.only!r}: no piece has it in the name of its part or own")
+        names = ", ".join(repr(text) for text in check.only)
+        raise ValueError(f"--only {names}: no piece has one in the name of its part or own")
     same = [each.get("same", False) for each in found.get("same_bits", {}).values()]
     if not all(same):
         sys.exit(f"gpu_check.py: {same.count(False)} of {len(same)} trainings: no same bits")

@@ -147,4 +147,4 @@ def test_pieces_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     content = json.loads((tmp_path / "check.json").read_text())
     assert {*content} == {"machine", "evaluation"}
     said = mistake(capsys, CHECK.main, [*flags, "nothing"])
-    assert "--only 'nothing': no piece has it" in said
+    assert "--only 'nothing': no piece has one" in said
