@@ -69,20 +69,26 @@ def test_figures_of_a_card_are_those_of_its_files() -> None:
     """The page on GPUs has the figures that the check wrote, and what it says of bits holds."""
     page = (ROOT / "docs/gpu.md").read_text()
     folder = ROOT / "docs/benchmarks"
-    bits, terms, speed = (
+    bits, terms, compiled, speed = (
         json.loads((folder / f"gpu_check_h100_{name}.json").read_text())
-        for name in ("same_bits", "all_terms", "speed")
+        for name in ("same_bits", "all_terms", "compiled_bits", "speed")
     )
-    for each in (bits, terms, speed):
+    for each in (bits, terms, compiled, speed):
         assert each["machine"]["hardware"] in page
         assert each["machine"]["commit"][:7] in page
     measured = [each for each in speed["speed"].values() if "turns" in each]
-    assert len(measured) == 2
+    assert len(measured) == page.count(" s |\n") == 7
     for each in measured:
         cells = f"| {each['images_per_second']:,} | {each['seconds_of_50000_images']} |"
         assert f"{cells} {each['seconds_of_first_step']:.0f} s" in page
-    assert f"{measured[1]['images_per_second_of_all']:,}" in page
-    assert f"{measured[1]['peak_bytes_reserved'] / 1e9:.1f} GB" in page
+    for name in ("four students of a seed", "4 baselines"):
+        several = speed["speed"][f"{name}, captured and compiled"]
+        assert f"{several['images_per_second_of_all']:,}" in page
+    four = speed["speed"]["four students of a seed, captured and compiled"]
+    assert f"{four['peak_bytes_reserved'] / 1e9:.1f} GB" in page
+    student = speed["chain"]["train_student, compiled, warm"]
+    assert f"{student['images_per_second']:,}" in page
+    assert f"run {student['seconds_to_first_step']:.0f} seconds" in page
     teacher = bits["chain"]["train_teacher"]
     assert f"{teacher['images_per_second']:,}" in page
     assert f"{teacher['seconds_to_first_step']:.1f} seconds" in page
@@ -90,8 +96,10 @@ def test_figures_of_a_card_are_those_of_its_files() -> None:
     assert {*CHECK.FAMILIES} < {*same}
     done = [each for each in same.values() if "left_out" not in each]
     assert len(done) == 10
-    assert all(each["same"] for each in done)
-    assert "is 5.0 times as fast" in bits["picked"]["auto"]["1 epochs of WRN-16-2"]
+    assert all(each["same"] for each in [*done, *compiled["same_bits"].values()])
+    picked = speed["picked"]["auto"]
+    assert "is 5.0 times as fast" in picked["1 epochs of WRN-16-2"]
+    assert picked["200 epochs of WRN-16-2"].endswith("compiled in 27 s, it is 1.19 times as fast)")
 
 
 def test_bits_are_checked_of_every_family() -> None:

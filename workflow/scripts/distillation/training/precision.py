@@ -27,7 +27,7 @@ from distillation.settings.training import Engine
 WORTHWHILE_RATIO = 1.3
 # Seconds of training below which compiling isn't tried: it would cost more than a tenth of the run
 # to learn what it gains. On a CPU compiling took about 40 s and gained 3 to 7 %; on an H100, with
-# torch 2.11, 21 s, and a quarter to a half (docs/gpu.md).
+# torch 2.11, 27 s and 17 to 19 % (docs/gpu.md).
 WORTHWHILE_SECONDS = {"cpu": 3600, "cuda": 180}
 # Sustained in training, in float32 on one thread of a CPU, or by graphs in bfloat16 on that H100:
 # the slow side on a CPU, since longer runs only gain more.
