@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distillation.formats import image_folder
 from distillation.formats.image_folder import PART, Settings, read, read_image
 from distillation.record.folder_digest import folder_digest
 from distillation.settings.base import Sizes, checked
@@ -209,8 +210,9 @@ def test_truncated_images_are_refused(tmp_path: Path) -> None:
                 read_image(file, 8, 3, "crop")
 
 
-def test_processes_read_the_same(source: Path) -> None:
+def test_processes_read_the_same(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes read the same images in the same order, and refuse the first bad one."""
+    monkeypatch.setattr(image_folder, "WORTHWHILE_SECONDS", 0)
     for number in range(PART):
         save(source / "train" / "cat" / f"{number:03}.png", plain(number))
     alone, shared = (read(settings_of(source), Path(), threads) for threads in (1, 2))

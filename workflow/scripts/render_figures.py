@@ -52,7 +52,8 @@ def draw_all(results: Results, maps: Maps) -> Iterator[tuple[str, Figure]]:
     yield from all_curves(results).items()
     yield "metrics", metrics_figure(results)
     yield "confusion", confusion_figure(results)
-    for collapse in collapses(next(iter(maps.values()))):
+    # Each map has its own scale, on which a sum of squares looks like their mean.
+    for collapse in [name for name in collapses(next(iter(maps.values()))) if name != "sum_square"]:
         for end in ("", "_overlay"):
             figure = attention_figure(maps, collapse, bool(end), results)
             yield f"attention_{collapse}{end}", figure

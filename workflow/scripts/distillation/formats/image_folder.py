@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -20,6 +21,8 @@ from distillation.settings.data import HoldOutSettings
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 # Images that a process reads at a time; smaller parts cost more to hand over than to read.
 PART = 64
+# Of reading by one process, below which others, each of which takes a second to start, don't pay.
+WORTHWHILE_SECONDS = 4
 
 
 class Settings(HoldOutSettings):
@@ -94,14 +97,18 @@ def read_images(files: list[Path], settings: Settings, threads: int) -> np.ndarr
     size, channels = settings.image_size, settings.channels
     images = np.empty((len(files), size, size, channels), dtype=np.uint8)
     one = partial(read_image, image_size=size, channels=channels, fit=settings.fit)
-    if threads == 1 or len(files) <= PART:
-        fill(images, map(one, files))
+    started = time.perf_counter()
+    fill(images, map(one, files[:PART]))
+    left = files[PART:]
+    seconds = (time.perf_counter() - started) / PART * len(left)
+    if threads == 1 or seconds < WORTHWHILE_SECONDS:
+        fill(images[PART:], map(one, left))
         return images
     # A fork of a process with threads may hang. Ctrl-C is left to the process that waits.
     with ProcessPoolExecutor(
         threads, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
     ) as pool:
-        fill(images, pool.map(one, files, chunksize=PART))
+        fill(images[PART:], pool.map(one, left, chunksize=PART))
     return images
 
 

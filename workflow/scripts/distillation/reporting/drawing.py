@@ -51,7 +51,10 @@ def save(figure: Figure, png: Path, svg: Path, dpi: int) -> None:
     looks the same.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    # Compressed once, below.
+    figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"compress_level": 0})
+    # Its parts have found their places.
+    figure.set_layout_engine("none")
     picture = Image.open(buffer).convert("RGB")
     if not any(axes.images for axes in figure.axes):
         picture = picture.quantize(256, dither=Image.Dither.NONE)
