@@ -147,6 +147,22 @@ def test_answer(page: Path, chosen: tuple[str, ...], first: str, second: str) ->
     ]
 
 
+def test_references_beside_which_nothing_is_shown(page: Path) -> None:
+    """They share a line, after those beside which something is."""
+    findings = pd.read_csv(page.parent / "comparison.csv").assign(verdict="open")
+    others = findings.query("reference != 'baseline'")
+    several = [
+        findings,
+        others.assign(reference="at"),
+        others.assign(reference="c", verdict="above"),
+    ]
+    said = index_text.answer(pd.concat(several), LABELS | {"at": "at", "c": "c"}, "few images")
+    assert said.splitlines()[-5:-2] == [
+        "Shown to be above c, for this teacher: at.", "",
+        "No method is shown to be above, below or equivalent to KD or at, for this teacher.",
+    ]  # fmt: skip
+
+
 def test_agreement_and_networks(page: Path) -> None:
     """What was trained, and how well students match the teacher, is said in words as well."""
     runs = [a_run(model, seed) for model in TERMS for seed in (0, 1)[: 1 + (model != "teacher")]]

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 
 def hold_out(arrays: dict[str, np.ndarray], fraction: float, seed: int) -> dict[str, np.ndarray]:
@@ -19,6 +18,9 @@ def hold_out(arrays: dict[str, np.ndarray], fraction: float, seed: int) -> dict[
     Raises:
         ValueError: a class would have no image in one of the parts.
     """
+    # Needed only here, and slow to import, which each process that reads images does.
+    from sklearn.model_selection import train_test_split
+
     labels, names = arrays["train_labels"], arrays["class_names"]
     refusal = f"validation_fraction {fraction} of {len(labels)} images"
     try:

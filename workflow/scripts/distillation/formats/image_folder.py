@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -76,16 +77,15 @@ def read(settings: Settings, folder: Path, threads: int) -> dict[str, np.ndarray
         )
     if len(classes["train"]) < 2:
         raise ValueError(f"{root}: found 1 class, {classes['train'][0]}; allowed: at least 2")
-    arrays = {"class_names": np.array(classes["train"])}
+    arrays, files = {"class_names": np.array(classes["train"])}, []
     for split, names in classes.items():
-        files = [
-            (file, label)
-            for label, name in enumerate(names)
-            for file in images_in(root / split / name)
-        ]
-        arrays[f"{split}_images"] = read_images([file for file, _ in files], settings, threads)
-        arrays[f"{split}_labels"] = np.array([label for _, label in files], dtype=np.int64)
-    return arrays
+        found = [images_in(root / split / name) for name in names]
+        labels = np.repeat(np.arange(len(names)), [len(each) for each in found])
+        arrays[f"{split}_labels"] = labels.astype(np.int64)
+        files += chain.from_iterable(found)
+    images = read_images(files, settings, threads)
+    count = len(arrays["train_labels"])
+    return arrays | {"train_images": images[:count], "test_images": images[count:]}
 
 
 def read_images(files: list[Path], settings: Settings, threads: int) -> np.ndarray:

@@ -38,13 +38,21 @@ def answer(findings: pd.DataFrame, labels: dict[str, str], data: str) -> str:
     if groups:
         lines = [f"**{headline(groups[0], labels)}**", ""]
         lines += [*(f"- {sentence}." for sentence in groups[0]["sentence"]), ""]
-        lines += [*(f"{headline(rows, labels)}\n" for rows in groups[1:])]
+        # Where nothing is shown, one line is enough for all.
+        open_, shown = [], []
+        for rows in groups[1:]:
+            (shown if rows["verdict"].isin(SHOWN).any() else open_).append(rows)
+        shown += [pd.concat(open_)] if open_ else []
+        lines += [*(f"{headline(rows, labels)}\n" for rows in shown)]
     return "\n".join([*lines, f"Measured on {data}, at the last epoch.", ""])
 
 
 def headline(rows: pd.DataFrame, labels: dict[str, str]) -> str:
-    """Say which methods are shown to be what, beside the one reference of all rows."""
-    reference, said = inside(labels[rows["reference"].iloc[0]]), []
+    """Say which methods are shown to be what, beside the reference of all rows.
+
+    Where nothing is shown, they may have several.
+    """
+    reference, said = " or ".join(inside(labels[name]) for name in rows["reference"].unique()), []
     reference += ", for this teacher" * bool((rows["teachers"] == 1).any())
     for verdict, words in SHOWN.items():
         having = rows.loc[rows["verdict"] == verdict]
