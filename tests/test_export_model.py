@@ -255,6 +255,14 @@ def test_card_says_what_files_say(tmp_path: Path, digits: Dataset) -> None:
     assert "No licence" not in text
 
 
+def test_data_is_called_as_one_says(checkpoint: Path, tmp_path: Path) -> None:
+    """A copy of images is called one on the card."""
+    flags = ["--data-name", "CIFAR-10 (JPEG copy)"]
+    export_model.main(to_folder(checkpoint, tmp_path / "folder", *flags))
+    metadata, _ = metadata_of((tmp_path / "folder" / "README.md").read_text())
+    assert metadata["datasets"] == ["CIFAR-10 (JPEG copy)"]
+
+
 def test_card_invents_nothing(checkpoint: Path, tmp_path: Path) -> None:
     """Without other files a card says that metrics and licence aren't known, and lists no data."""
     export_model.main(to_folder(checkpoint, tmp_path / "folder"))

@@ -46,15 +46,15 @@ for handler in logger.handlers:
 
 # Once for each call of Snakemake, not in each job on a cluster.
 if workflow.is_main_process:
-    for name in EXPERIMENTS:
-        if line := other_versions(EXPERIMENTS[name], Path(workflow.basedir, "requirements.lock")):
-            logger.warning(f"warning: {line}")
     # What is built; Snakemake tells its targets only when all rules are read.
     ASKED = [name for name in EXPERIMENTS if name in sys.argv] or CONFIG.run
     # A target, or a file of it.
     OVERVIEW = any(re.fullmatch(r"overview|results/overview\.\w+", word) for word in sys.argv)
     if OVERVIEW:
         ASKED = [*dict.fromkeys([*ASKED, *CONFIG.run])]
+    for name in ASKED:
+        if line := other_versions(EXPERIMENTS[name], Path(workflow.basedir, "requirements.lock")):
+            logger.warning(f"warning: {line}")
     try:
         for name in ASKED:
             for method in EXPERIMENTS[name].students:

@@ -71,6 +71,10 @@ class Settings(base.Settings):
     license: str | None = Field(
         None, min_length=1, description="of the weights, an SPDX identifier, for the model card"
     )
+    data_name: str | None = Field(
+        None, min_length=1,
+        description="of the data on the card; unless given, that of the folder or format",
+    )  # fmt: skip
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -111,7 +115,7 @@ def read_known(arguments: argparse.Namespace, training: dict[str, Any]) -> Known
     Raises:
         FileNotFoundError, ValueError: a file isn't there, is damaged, or is of another network.
     """
-    known = Known(licence=arguments.license)
+    known = Known(licence=arguments.license, named=arguments.data_name)
     if arguments.data_description:
         known.data = read_data(arguments.data_description, training, arguments.image_size)
         known.held_out = known.data["held_out"]

@@ -69,7 +69,7 @@ def metadata_of(description: Mapping[str, Any], known: Known) -> dict[str, Any]:
         "pipeline_tag": TASK,
         "tags": [TASK, *(["knowledge-distillation"] if teacher else []), *terms],
         "license": known.licence,
-        "datasets": [known.data_name] if known.data else None,
+        "datasets": [known.data_name] if known.data_name else None,
         "metrics": [each.name for each in known.measures],
     }
     if known.measures:

@@ -49,6 +49,7 @@ class Known:
     """What files say of a network beside what it says itself."""
 
     licence: str | None = None
+    named: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
     images: int = 0
     held_out: bool = False
@@ -57,9 +58,9 @@ class Known:
 
     @property
     def data_name(self) -> str | None:
-        """The folder of images that the data came from, or the name of its format."""
-        if not self.data:
-            return None
+        """What the data is called: as one said, or by its folder of images, or its format."""
+        if self.named or not self.data:
+            return self.named
         settings = self.data["provenance"]["arguments"]["format"][self.data["format"]]
         return Path(settings.get("source", self.data["format"])).name
 

@@ -185,4 +185,21 @@ def parse(source: bytes) -> Source:
         node for node in tree.body
         if not (isinstance(node, ast.ClassDef) and node.name == "Settings")
     ]  # fmt: skip
-    return Source(imports, shortened(ast.unparse(tree)))
+    return Source(imports, shortened(written(tree)))
+
+
+def written(part: object) -> str:
+    """Return a part of a syntax tree as text that is the same for every version of Python.
+
+    Newer ones write code otherwise (strings in strings), and have fields that are empty here; some
+    have an empty string within a formatted one.
+    """
+    if isinstance(part, ast.JoinedStr):
+        part.values = [each for each in part.values if getattr(each, "value", None) != ""]
+    if isinstance(part, list):
+        return f"[{','.join(map(written, part))}]"
+    if not isinstance(part, ast.AST):
+        return repr(part)
+    fields = ((name, getattr(part, name, None)) for name in part._fields)
+    inner = ",".join(f"{name}={written(each)}" for name, each in fields if each not in (None, []))
+    return f"{type(part).__name__}({inner})"
