@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from torchvision import models
 import export_model
 import import_teacher
 from distillation.data.dataset import Dataset, normalise, read_dataset
-from distillation.record.checkpoint import load_teacher, save_checkpoint
+from distillation.networks import count_parameters
+from distillation.record.checkpoint import load_teacher, read_folder, save_checkpoint
 from distillation.record.digest import source_digest
 from made import NETWORKS, PROVENANCE, make_model, mistake
 from shell import ENVIRONMENT, ROOT, code_blocks, section, shell_commands
@@ -194,3 +196,22 @@ def test_planted_pickle_is_not_run(
     flags = arguments(tmp_path, tmp_path / "teacher.pt", *FLAGS)
     assert "not a checkpoint" in mistake(capsys, import_teacher.main, flags)
     assert not marker.exists()
+
+
+def test_weights_of_this_repository() -> None:
+    """Each folder of weights is read, is the network of its card, and does what the docs say."""
+    folders = sorted((ROOT / "docs/weights").iterdir())
+    assert folders
+    page = " ".join((ROOT / "docs/teachers.md").read_text().split())
+    for folder in folders:
+        model, content = read_folder(folder)
+        card = (folder / "README.md").read_text()
+        assert f"| Parameters | {count_parameters(model):,} |" in card
+        assert content["provenance"]["dirty"] is False
+        assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+        accuracy = re.search(r"\| Test accuracy \| ([\d.]+ %) \|", card)
+        assert accuracy
+        assert f"weights/{folder.name}" in page
+        assert f"a test accuracy of {accuracy[1]} there" in page
+    sizes = [file.stat().st_size for folder in folders for file in folder.iterdir()]
+    assert sum(sizes) < 25e6
