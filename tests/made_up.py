@@ -14,7 +14,8 @@ from distillation.reporting.trained import Run
 IMAGES, CLASSES = 40, 4
 STEP = {
     "code_digest": "code", "data_sha256": "data", "packages": {"torch": "2.9.0"},
-    "hardware": "a computer", "commit": None, "dirty": None, "engine": {"precision": "float32"},
+    "hardware": "a computer", "commit": None, "dirty": None,
+    "engine": {"precision": "float32", "compiled": False},
 }  # fmt: skip
 TERMS: dict[str, dict[str, Any]] = {
     "teacher": {"labels": {"weight": 1}},

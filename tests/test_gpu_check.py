@@ -154,5 +154,5 @@ def test_pieces_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     CHECK.main([*flags, "depth"])
     content = json.loads((tmp_path / "check.json").read_text())
     assert {*content} == {"machine", "evaluation"}
-    said = mistake(capsys, CHECK.main, [*flags, "nothing"])
-    assert "--only 'nothing': no piece has one" in said
+    said = mistake(capsys, CHECK.main, [*flags, "depth", "nothing"])
+    assert "--only 'nothing': no piece has it" in said

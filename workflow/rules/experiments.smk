@@ -46,11 +46,16 @@ for handler in logger.handlers:
 
 # Once for each call of Snakemake, not in each job on a cluster.
 if workflow.is_main_process:
-    # What is built; Snakemake tells its targets only when all rules are read.
-    ASKED = [name for name in EXPERIMENTS if name in sys.argv] or CONFIG.run
+    # What is built, by itself or by a file of it; Snakemake tells its targets only when all rules
+    # are read.
+    ASKED = [
+        name
+        for name in EXPERIMENTS
+        if any(word == name or word.startswith(f"results/{name}/") for word in sys.argv)
+    ]
     # A target, or a file of it.
     OVERVIEW = any(re.fullmatch(r"overview|results/overview\.\w+", word) for word in sys.argv)
-    if OVERVIEW:
+    if OVERVIEW or "all" in sys.argv or not ASKED:
         ASKED = [*dict.fromkeys([*ASKED, *CONFIG.run])]
     for name in ASKED:
         if line := other_versions(EXPERIMENTS[name], Path(workflow.basedir, "requirements.lock")):

@@ -18,7 +18,7 @@ def hold_out(arrays: dict[str, np.ndarray], fraction: float, seed: int) -> dict[
     Raises:
         ValueError: a class would have no image in one of the parts.
     """
-    # Needed only here, and slow to import, which each process that reads images does.
+    # Imported here: it is slow, and each process that reads images would import it.
     from sklearn.model_selection import train_test_split
 
     labels, names = arrays["train_labels"], arrays["class_names"]

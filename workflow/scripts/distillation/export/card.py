@@ -1,5 +1,7 @@
 """The model card of an exported network: what it says comes from files, or isn't said.
 
+Licence and name of the data are stated by who exports.
+
 The block at its top is YAML of the fields that hubs of models read, named as Hugging Face's model
 cards have them: pipeline_tag, tags, license, datasets, metrics, model-index.
 """
@@ -52,9 +54,12 @@ def model_card(
 whole provenance. In a clone of attention-transfer-pipeline:
 
 ```python
-import sys; sys.path.append("workflow/scripts")
+import sys
 from pathlib import Path
+
+sys.path.append("workflow/scripts")
 from distillation.record.checkpoint import read_folder
+
 model, content = read_folder(Path("this folder"))
 logits = model((images - mean) / std).logits  # images: N x C x H x W, grey levels from 0 to 255
 ```

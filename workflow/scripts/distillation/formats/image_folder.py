@@ -20,7 +20,8 @@ from distillation.settings.base import Sizes
 from distillation.settings.data import HoldOutSettings
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-# Images that a process reads at a time; smaller parts cost more to hand over than to read.
+# Images that a process reads at a time; smaller parts cost more to hand over than to read. By the
+# first part, the time of all is estimated.
 PART = 64
 # Of reading by one process, below which others, each of which takes a second to start, don't pay.
 WORTHWHILE_SECONDS = 4
@@ -89,7 +90,7 @@ def read(settings: Settings, folder: Path, threads: int) -> dict[str, np.ndarray
 
 
 def read_images(files: list[Path], settings: Settings, threads: int) -> np.ndarray:
-    """Return the images of files, in their order, as uint8 (N, S, S, C), read by processes.
+    """Return the images of files, in their order, as uint8 (N, S, S, C), read by processes if many.
 
     Raises:
         ValueError: see `read_image`; the first image that can't be read.

@@ -190,11 +190,11 @@ def contrast_table(compared: Compared, planned: bool) -> list[str]:
 def training_note(results: Results) -> list[str]:
     """Say in what trainings of students differ, besides their terms.
 
-    That is the precision, which `auto` may pick otherwise on another machine, and what methods have
-    of their own.
+    That is what `auto` may pick otherwise on another machine, the precision and whether they were
+    compiled, and what methods have of their own.
     """
     lines = []
-    for name in ("precision", *sorted(set(chain(*results.own_training.values())))):
+    for name in ("precision", "compiled", *sorted(set(chain(*results.own_training.values())))):
         found = {
             results.labels[model]: " and ".join(
                 sorted({str((run.arguments | run.training["engine"])[name]) for run in group})

@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -25,9 +25,9 @@ from distillation.settings.training import Engine
 # surrounds it eats the gain. Processors have it (1.8 to 3 times as fast) or emulate it (at most 0.6
 # times).
 WORTHWHILE_RATIO = 1.3
-# Seconds of training below which compiling isn't tried: it would cost more than a tenth of the run
-# to learn what it gains. On a CPU compiling took about 40 s and gained 3 to 7 %; on an H100, with
-# torch 2.11, 27 s and 17 to 19 % (docs/gpu.md).
+# Seconds of training below which compiling isn't tried, as what it gains would hardly repay it: on
+# a CPU it takes most of a minute for a few percent; on an H100 it took 27 s, and a pass with its
+# gradients was 1.19 times as fast (docs/gpu.md).
 WORTHWHILE_SECONDS = {"cpu": 3600, "cuda": 180}
 # Sustained in training, in float32 on one thread of a CPU, or by graphs in bfloat16 on that H100:
 # the slow side on a CPU, since longer runs only gain more.
@@ -142,6 +142,7 @@ def bfloat16_ratio(network: Network, images: Tensor) -> float:
             for dtype in (torch.float32, torch.bfloat16)
         ],
         images.device,
+        images.device.type == "cuda",
     )
     return float32 / bfloat16
 
@@ -149,7 +150,7 @@ def bfloat16_ratio(network: Network, images: Tensor) -> float:
 def try_compiling(picked: Picked, network: Network, images: Tensor) -> tuple[float, float]:
     """Return how many times as fast a network learns compiled, and the seconds that compiling took.
 
-    What is timed are a pass and its gradients, of copies.
+    What is timed are a pass and its gradients, of copies; as graphs, if graphs are picked.
     """
     actions = []
     for compiled in (False, True):
@@ -160,8 +161,8 @@ def try_compiling(picked: Picked, network: Network, images: Tensor) -> tuple[flo
     actions[1]()
     wait_for(images.device)
     cost = time.perf_counter() - started
-    eager, compiled_ = fastest(actions, images.device)
-    return eager / compiled_, cost
+    plain, faster = fastest(actions, images.device, picked.graph)
+    return plain / faster, cost
 
 
 def learn_nothing(
@@ -175,12 +176,14 @@ def learn_nothing(
         parameter.grad = None
 
 
-def fastest(actions: list[Callable[[], object]], device: torch.device) -> list[float]:
+def fastest(
+    actions: Sequence[Callable[[], object]], device: torch.device, graphs: bool
+) -> list[float]:
     """Return the seconds of actions: of each the fastest of several turns after a first one.
 
-    The first turn starts libraries up. On a GPU a turn is several actions, as a graph.
+    The first turn starts libraries up. With graphs a turn is several actions, captured.
     """
-    turns = [repeated(action, device) for action in actions]
+    turns = [repeated(action) if graphs else action for action in actions]
     seconds = [math.inf for _ in actions]
     for turn in range(TURNS + 1):
         for place, run in enumerate(turns):
@@ -189,7 +192,7 @@ def fastest(actions: list[Callable[[], object]], device: torch.device) -> list[f
             wait_for(device)
             if turn:
                 seconds[place] = min(time.perf_counter() - started, seconds[place])
-        if turn and max(seconds) > 3 * min(seconds):
+        if turn > 1 and max(seconds) > 3 * min(seconds):
             # As where bfloat16 is emulated: more turns would take seconds and tell no more.
             break
     return seconds
@@ -201,10 +204,8 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def repeated(action: Callable[[], object], device: torch.device) -> Callable[[], object]:
-    """Return what runs an action once on a CPU, and several times, as a graph, on a GPU."""
-    if device.type == "cpu":
-        return action
+def repeated(action: Callable[[], object]) -> Callable[[], object]:
+    """Return what runs an action several times on a GPU, as a graph."""
     stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

@@ -251,9 +251,9 @@ class Training:
 def pick_all(runs: list[Training], arguments: argparse.Namespace, data: Dataset) -> None:
     """Decide how each network runs, and say so: as it has begun, else as picked now.
 
-    The precision is measured once for all, or that of a network that has begun, and so is what
-    compiling gains. Whether a run is long enough for it is decided for each by itself, and so is
-    the same as if it were trained alone.
+    The precision is that of a network that has begun, else measured once for all. What compiling
+    gains is measured once as well; whether a run is long enough for it is decided for each by
+    itself, by the same rule as if it were trained alone.
     """
     engine = taken(Engine, arguments)
     begun = [run.kept.picked for run in runs if run.kept]
