@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs import METHODS, TINY, Snakemake, assert_same_checkpoint
+from jobs import TINY, Snakemake, assert_same_checkpoint
 from shell import ENVIRONMENT, ROOT, run_in_shell
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slurm]
@@ -37,8 +37,10 @@ LONG = "long.yaml"
 # Every epoch is saved; an attempt that starts anew would be seen in the log.
 EPOCHS = 30
 SEEDS = {"cancelled": 0, "timeout": 1, "limit": 2}
+# One that needs no teacher, and one that takes its targets from a table.
+STUDENTS = ["baseline", "kd"]
 OVERLAYS = {
-    ONE_SEED: {"experiments": {"tiny": {"seeds": [0]}}},
+    ONE_SEED: {"experiments": {"tiny": {"seeds": [0], "students": STUDENTS}}},
     LONG: {
         "run": ["long"],
         "experiments": {
@@ -290,7 +292,7 @@ def table(tree: Path) -> dict[str, dict[str, str]]:
 
 def test_table_as_on_this_machine(runs: dict[str, Path], local: Path) -> None:
     """On Slurm, interrupted once, the tiny experiment has networks and table of a local run."""
-    for model in ("teacher", *METHODS):
+    for model in ("teacher", *STUDENTS):
         folder = f"results/tiny/{model}/seed_0"
         assert_same_checkpoint(runs["tiny"] / folder, local / folder)
         with (
@@ -321,7 +323,7 @@ def test_short_steps_share_jobs(runs: dict[str, Path]) -> None:
     names = [job.name for job in states(runs["tiny"]) if job.state == "COMPLETED"]
     assert sum("measure" in name for name in names) == 3
     trainings = [name for name in names if "train_" in name or "tabulate" in name]
-    assert len(trainings) == 2 + len(METHODS)
+    assert len(trainings) == 2 + len(STUDENTS)
     assert len(names) == 3 + len(trainings)
 
 
