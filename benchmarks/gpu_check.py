@@ -428,6 +428,8 @@ def main(argv: list[str] | None = None) -> None:
     if unmet:
         names = ", ".join(map(repr, sorted(unmet)))
         raise ValueError(f"--only {names}: no piece has it in the name of its part or own")
+    if found.keys() == {"machine"}:
+        raise ValueError(f"--skip {' '.join(check.skip)}: no piece is left")
     same = [each.get("same", False) for each in found.get("same_bits", {}).values()]
     if not all(same):
         sys.exit(f"gpu_check.py: {same.count(False)} of {len(same)} trainings: no same bits")

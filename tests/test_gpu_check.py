@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -156,3 +156,7 @@ def test_pieces_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert {*content} == {"machine", "evaluation"}
     said = mistake(capsys, CHECK.main, [*flags, "depth", "nothing"])
     assert "--only 'nothing': no piece has it" in said
+    skipped = ["--skip", *get_args(CHECK.Part)]
+    assert "evaluation textbook: no piece is left" in mistake(
+        capsys, CHECK.main, [*flags[:-1], *skipped]
+    )

@@ -26,8 +26,8 @@ from distillation.settings.training import Engine
 # times).
 WORTHWHILE_RATIO = 1.3
 # Seconds of training below which compiling isn't tried, as what it gains would hardly repay it: on
-# a CPU it takes most of a minute for a few percent; on an H100 it took 27 s, and a pass with its
-# gradients was 1.19 times as fast (docs/gpu.md).
+# a CPU it takes a minute or so for a few percent at most; on an H100 it took 27 s, and a pass with
+# its gradients was 1.19 times as fast (docs/gpu.md).
 WORTHWHILE_SECONDS = {"cpu": 3600, "cuda": 180}
 # Sustained in training, in float32 on one thread of a CPU, or by graphs in bfloat16 on that H100:
 # the slow side on a CPU, since longer runs only gain more.
