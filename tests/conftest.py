@@ -126,13 +126,18 @@ def forks(once: Callable[[str, Callable[[Path], object]], Path]) -> dict[str, st
 
 
 @pytest.fixture(scope="session")
-def copy_project() -> Callable[[Path], Path]:
+def copy_project(
+    once: Callable[[str, Callable[[Path], object]], Path],
+) -> Callable[[Path], Path]:
     """Return a function that copies what a run needs into a new folder and returns it.
 
-    Snakemake locks the folder that it runs in, so no test runs it beside the user's results.
+    Snakemake locks the folder that it runs in, so no test runs it beside the user's results. What
+    torch alone can say of networks is asked once for all copies, whose answers are theirs to share.
     """
 
     def copy(folder: Path) -> Path:
+        (folder / ".snakemake").mkdir(parents=True, exist_ok=True)
+        (folder / ".snakemake/networks").symlink_to(once("networks", lambda _: None))
         for name in ("profiles", "workflow"):
             shutil.copytree(
                 ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")

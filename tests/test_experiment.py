@@ -302,6 +302,7 @@ def test_equal_cost(load: Load, own: str) -> None:
     assert ["kd", "baseline_long"] in experiment.pairs()
 
 
+@pytest.mark.usefixtures("measured")
 def test_equal_cost_without_milestones(load: Load) -> None:
     """A schedule that has no milestones leaves them as they are, and reports hear of none."""
     text = equal_cost("equal_cost: dearest").replace("schedule: step", "schedule: cosine")
