@@ -12,6 +12,7 @@ import evaluate
 import extract_attention
 import measure_attention
 import prepare_data
+import render_table
 import train_student
 import train_students
 import train_teacher
@@ -145,3 +146,34 @@ def test_chain_of_each_term(begun: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert float(row["loss"]) == pytest.approx(total, rel=1e-5)
     measure(*names)
     check_measured(names, [12, 6, 3])
+
+
+def test_chain_of_an_untrained_teacher(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A teacher that was never trained stands in the table, without values of a training."""
+    monkeypatch.chdir(begun)
+    untrained = [*TRAINING, "--epochs", "0", *trained("untrained_teacher")]
+    train_teacher.main([*DATA, *untrained, "--network", *WRN])
+    learnt = [*TRAINING, *trained("untrained"), "--term", "at", "weight=100"]
+    train_student.main([
+        *DATA, *learnt, "--network", *WRN, "--teacher", "untrained_teacher/checkpoint.pt",
+    ])  # fmt: skip
+    measure("untrained_teacher", "untrained")
+    names = ("untrained_teacher", "untrained")
+    runs = [
+        word
+        for name in names
+        for word in ("--run", name, "0", f"{name}/metrics.json", f"{name}/history.csv")
+    ]
+    render_table.main([
+        *runs, "--title", "Control", "--teacher-model", "untrained_teacher",
+        *("--csv", "table.csv", "--markdown", "table.md", "--page", "table.html"),
+        *("--summary", "summary.json", "--provenance", "provenance.json"),
+    ])  # fmt: skip
+    told = {row["quantity"]: row for row in rows("table.csv")}
+    for quantity, counts in {
+        "Training loss (total)": ["0", "1"],
+        "Labels term, weight x Labels": ["0", "1"],
+        "AT loss": ["0", "1"],
+        "Test accuracy": ["1", "1"],
+    }.items():
+        assert [told[quantity][f"{name}_n"] for name in names] == counts, quantity

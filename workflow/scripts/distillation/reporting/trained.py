@@ -74,9 +74,12 @@ def read_run(model: str, seed: str, metrics: str, history: str) -> Run:
         check_has(f"{metrics}: {step}", content[step], (*PROVENANCE, *more))
     arguments = content["training_provenance"]["arguments"]
     check_has(f"{metrics}: arguments of training", arguments, ("network", "term", "epochs"))
+    # A network that was trained elsewhere, or not at all, has no epochs here, and terms no values.
     terms = [f"{term}{end}" for term in arguments["term"] for end in ("", "_weight")]
-    check_has(f"{history}:", table, (*COLUMNS, *terms), "; training writes them")
-    # A network that was trained elsewhere has no epochs here.
+    check_has(
+        f"{history}:", table, (*COLUMNS, *terms * bool(arguments["epochs"])),
+        "; training writes them",
+    )  # fmt: skip
     if table.empty and arguments["epochs"]:
         raise ValueError(f"{history}: lacks epochs; training writes them")
     trained = content["training_provenance"]["seed"]
