@@ -2,7 +2,9 @@ r"""Measure how much seeds and test images add to the noise of published differe
 
 Of each student's difference from the baseline in being right: what benchmarks/coverage.py draws.
 
-    python benchmarks/noise.py docs/results/digits --markdown docs/benchmarks/noise.md
+    python benchmarks/noise.py docs/results/digits docs/results/resnet14_to_resnet8 \
+        docs/results/wrn_16_1_to_resnet8 docs/results/resnet14_to_mobilenet_v2 \
+        --markdown docs/benchmarks/noise.md
 """
 
 import sys

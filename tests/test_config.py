@@ -145,6 +145,17 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "experiments: {digits: {teacher: {checkpoint: t.pt, network: {wrn: {depth: 11}}}}}",
         [f"{DIGITS}.teacher.network.wrn.depth: ", "11", "6 n + 4"],
     ),
+    "list for an experiment to run": ("run: [[digits]]", ["run: ", "[['digits']]", "names"]),
+    "number for a teacher": ("defaults: {teacher: 7}", ["defaults.teacher: ", "7", "a map"]),
+    "text for an old weight": (
+        "defaults: {methods: {kd: {alpha: x}}}",
+        ["defaults.methods.kd: ", "kd: {weight: x}"],
+    ),
+    "teachers in a circle": (
+        "experiments: {digits: {teacher: {from: mine}}, "
+        "mine: {extends: digits, teacher: {from: digits}}}",
+        [f"{DIGITS}.teacher.from: ", "circle", "digits, mine"],
+    ),
     "unknown experiment to run": ("run: [mnist]", ["run: ", "'mnist'", "digits, cifar10"]),
     "unknown data set": (
         "experiments: {digits: {data: mnist}}",
@@ -201,7 +212,13 @@ experiments: {other: {extends: digits, comparison: {metric: cross_entropy}}}
 # What a dry run shows: the target, the overlay, and what the one line must have.
 THROUGH_SNAKEMAKE: dict[str, tuple[str, str, list[str]]] = {
     **{name: ("all", *MISTAKES[name]) for name in ("misspelt term", "key given twice")},
-    # What isn't wrong in the config alone: it is found before anything is trained.
+    # What isn't wrong in the config alone: it is found before anything is trained, or removed.
+    "folder of images that isn't there": (
+        "all",
+        "data: {mine: {format: image_folder, source: nowhere, image_size: 32, channels: 3, "
+        "fit: pad}}\nexperiments: {digits: {data: mine}}",
+        ["data.mine.source: ", "nowhere", "no such folder"],
+    ),
     "term that a pair can't serve": (
         "all",
         "experiments: {digits: {students: [baseline, own], methods: {own: {hint: {stage: 9}}}}}",

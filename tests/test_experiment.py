@@ -9,7 +9,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from distillation.settings import estimates, networks
+from distillation.settings import estimates, networks, plugins
 from distillation.settings.base import SettingsError
 from distillation.settings.estimates import Estimates
 from distillation.settings.experiment import RESERVED, Experiment, load_experiments
@@ -249,7 +249,7 @@ def test_no_experiment_has_the_name_of_a_rule() -> None:
 
 EQUAL = """
     teacher: {network: {wrn: {depth: 40}}}
-    student: {network: {wrn: {depth: 16}}}
+    student: {network: {wrn: {depth: 16, width: 2}}}
     training: {schedule: step, epochs: 60, milestones: [18, 36, 48]}
     students: [baseline, kd, at_kd, baseline_long]
     together: true
@@ -472,3 +472,67 @@ def test_stages_that_are_not_known_before_a_run(
     )
     experiment.check_pair("at_kd")
     load(of_tiny("students: [kd]")).check_pair("kd")
+
+
+# An experiment with the teacher of one that has it from a third, whose settings are put in.
+THIRD = """\
+experiments:
+  third: {{extends: tiny, title: Third, students: [at_kd], seeds: [0, 1], teacher: {{{}}}}}
+  second: {{extends: tiny, title: Second, students: [at_kd], teacher: {{from: third}}}}
+  first:
+    extends: tiny
+    title: First
+    students: [at_kd, long]
+    teacher: {{from: second}}
+    methods: {{long: {{equal_cost: at_kd, teacher_included: true}}}}
+"""
+
+
+def test_teacher_through_another_experiment(load: Load) -> None:
+    """A teacher that is taken from one that took it has the seeds of where it is trained."""
+    of_first = [
+        load(THIRD.format(own), "first").teacher_file("at_kd", 1)
+        for own in ("per_seed: true", "seed: 5")
+    ]
+    found = [f"results/third/teacher/seed_{seed}/checkpoint.pt" for seed in (1, 5)]
+    assert of_first == found
+
+
+@pytest.mark.usefixtures("measured")
+def test_cost_of_a_teacher_through_another_experiment(load: Load) -> None:
+    """Its training counts as it is where it is trained; that of a brought one can't be."""
+    for epochs in (2, 50):
+        own = f"training: {{epochs: {epochs}}}, network: {{wrn: {{depth: 40, width: 2}}}}"
+        first = load(
+            THIRD.format(own) + "    student: {network: {wrn: {depth: 16, width: 2}}}\n", "first"
+        )
+        passes = 3 * 101.1 + 327.6 * (1 + 3 * epochs / first.protocol("at_kd").epochs)
+        expected = first.protocol("at_kd").epochs * passes / (3 * 101.1)
+        assert first.equal_cost("long") == ("at_kd", round(expected))
+    brought = "checkpoint: there.pt, network: {wrn: {depth: 40, width: 2}}"
+    first = load(
+        THIRD.format(brought) + "    student: {network: {wrn: {depth: 16, width: 2}}}\n", "first"
+    )
+    with pytest.raises(SettingsError, match="is brought, so equal_cost doesn't know its training"):
+        first.equal_cost("long")
+
+
+def test_code_of_a_brought_teacher(load: Load) -> None:
+    """One that says itself which network it is may be of any family, so all count."""
+    named = "teacher: {checkpoint: there.pt, network: {wrn: {depth: 16, width: 1}}}"
+    known = load(of_tiny(named))
+    unknown = load(of_tiny("teacher: {checkpoint: there.pt, network: null}"))
+    for experiment, families in ((known, {"wrn"}), (unknown, {*plugins.names("networks")})):
+        code = experiment.code("evaluate", ["teacher"])
+        assert {*re.findall(r"networks\.(\w+)", code)} == families
+
+
+def test_table_has_the_views_of_those_that_read_it(load: Load) -> None:
+    """A first student with views of its own doesn't decide which views a table holds."""
+    experiment = load(of_tiny(
+        "students: [unpadded, kd], methods: {unpadded: {training: {padding: 0}}}"
+    ))  # fmt: skip
+    flags = experiment.targets_flags("teacher", 0)
+    padding = str(experiment.protocol("kd").padding)
+    assert padding != "0"
+    assert flags[flags.index("--padding") + 1] == padding

@@ -279,13 +279,13 @@ def test_folder_that_disagrees_is_not_written(
     """A folder of which one bit differs is an error, and leaves what was there."""
     export_model.main(to_folder(checkpoint, tmp_path / "folder"))
     before = (tmp_path / "folder" / "model.safetensors").read_bytes()
-    save = export_model.save_file
+    save = export_model.save
 
-    def save_another(state: dict[str, torch.Tensor], *rest: object) -> None:
+    def save_another(state: dict[str, torch.Tensor], *rest: object) -> bytes:
         bias = state["classifier.bias"].nextafter(torch.tensor(torch.inf))
-        save(state | {"classifier.bias": bias}, *rest)  # type: ignore[arg-type]
+        return save(state | {"classifier.bias": bias}, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(export_model, "save_file", save_another)
+    monkeypatch.setattr(export_model, "save", save_another)
     with pytest.raises(ValueError, match="folder: not written, as its weights or logits"):
         export_model.main(to_folder(checkpoint, tmp_path / "folder"))
     assert (tmp_path / "folder" / "model.safetensors").read_bytes() == before
@@ -518,7 +518,7 @@ def test_size_of_images_is_free(checkpoint: Path, tmp_path: Path) -> None:
         ({"--predictions": "predictions.npz"}, ["--predictions without --metrics"]),
         (
             {"--metrics": "metrics.json", "--predictions": "file"},
-            ["file: not an archive of predictions"],
+            ["file: not a readable .npz archive"],
         ),
         (
             {"--metrics": "moved.json", "--predictions": "predictions.npz"},

@@ -62,6 +62,7 @@ if workflow.is_main_process:
             logger.warning(f"warning: {line}")
     try:
         for name in ASKED:
+            EXPERIMENTS[name].check_sources()
             for method in EXPERIMENTS[name].students:
                 EXPERIMENTS[name].check_pair(method)
         if OVERVIEW:

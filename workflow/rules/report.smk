@@ -217,8 +217,9 @@ rule render_index:
             "results/{{experiment}}/{name}",
             name=[
                 *("table.md", "comparison.csv", "comparison.md", "comparison.png", "fidelity.csv"),
-                # With them come folders of figures, whose times don't count.
-                *("claims.md", "figures.json"),
+                # With them come folders of figures, whose times don't count. claims.html holds those
+                # of the claims.
+                *("claims.md", "claims.html", "figures.json"),
             ],
         ),
         data_description=lambda w: experiment(w).data_file.replace(".npz", ".json"),

@@ -163,7 +163,7 @@ for name, chosen in EXPERIMENTS.items():
                 gpu=int(chosen.on_gpu),
             params:
                 flags=lambda w, chosen=chosen: chosen.together_flags(w.seed),
-                code=chosen.training_code(*chosen.together),
+                code=lambda w, chosen=chosen: chosen.training_code(*chosen.together),
                 time_limit=time_limit,
             shell:
                 "python workflow/scripts/train_students.py"

@@ -183,10 +183,14 @@ def evaluate(
         "training_provenance": content["provenance"],
     }
     per_image = {name: metric.per_image for name, metric in measured.items()}
-    with replacing(metrics) as text, replacing(predictions) as archive:
+    with (
+        replacing(metrics) as text,
+        replacing(predictions) as archive,
+        archive.open("wb") as file,
+    ):
         text.write_text(json.dumps(results, indent=2) + "\n")
         np.savez_compressed(
-            archive, allow_pickle=False, **arrays_of(answers),
+            file, allow_pickle=False, **arrays_of(answers),
             predictions=logits.argmax(dim=1).numpy(),
             **{name: values for name, values in per_image.items() if values is not None},
         )  # fmt: skip

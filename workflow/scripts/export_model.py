@@ -33,7 +33,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from distillation.data.dataset import normalise
 from distillation.device import describe_device, prepare_device
@@ -186,7 +186,8 @@ def write_folder(path: Path, model: Network, description: dict[str, Any], card: 
     weights, config = EXPORTED
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with replacing_folder(path) as temporary:
-        save_file(state, temporary / weights, {"format": "pt"})
+        # Written by Python, a disk that is full is told as such.
+        (temporary / weights).write_bytes(save(state, {"format": "pt"}))
         (temporary / config).write_text(f"{json.dumps(description, indent=2)}\n")
         (temporary / CARD).write_text(card)
         found, content = read_folder(temporary)

@@ -88,9 +88,9 @@ def main(argv: list[str] | None = None) -> None:
     for checkpoint, output in zip(arguments.checkpoint, arguments.attention, strict=True):
         model, content = load_checkpoint(checkpoint, dataset, device)
         maps = extract(model, normalise(images.to(device), content["mean"], content["std"]))
-        with replacing(output) as archive:
+        with replacing(output) as archive, archive.open("wb") as file:
             np.savez_compressed(
-                archive, allow_pickle=False, images=images.numpy(), indices=indices,
+                file, allow_pickle=False, images=images.numpy(), indices=indices,
                 labels=labels[indices], class_names=np.array(names),
                 title=np.array(content["title"]), stages=np.array(len(maps) // len(COLLAPSES)),
                 **maps,

@@ -7,7 +7,7 @@ rows. Classes, channels, mean and standard deviation must be those of the data; 
 which doesn't tell them, is taken to have them. Nothing in a file is ever run.
 
 Example:
-    python workflow/scripts/import_teacher.py --data results/cifar10/data.npz \
+    python workflow/scripts/import_teacher.py --data results/data/cifar10.npz \
         --source wrn_40_2.pt --network wrn depth=40 width=2 --seed 0 \
         --checkpoint checkpoint.pt --history history.csv
 """

@@ -201,6 +201,8 @@ def bring_outputs(directory: Path, experiment: str, data: list[str]) -> None:
             ours = inputs(own[output]) if output in own and place.exists() else []
             missing = len(inputs(record)) > len(ours)
         if missing and source.exists():
+            # Cut off between record and file, this is done again.
+            place.unlink(missing_ok=True)
             bring_record(record, directory, HERE)
             bring(source, place)
     for log in (log for end in ("*/", "") for log in directory.glob(f"logs/*/{experiment}/{end}*")):

@@ -85,8 +85,12 @@ def main(argv: list[str] | None = None) -> None:
     # By how many processes changes nothing.
     told = argparse.Namespace(format=arguments.format)
     provenance = describe_step(told, PACKAGES, plugins=[("formats", name)])
-    with replacing(arguments.archive) as archive, replacing(arguments.description) as text:
-        np.savez_compressed(archive, allow_pickle=False, **arrays)
+    with (
+        replacing(arguments.archive) as archive,
+        replacing(arguments.description) as text,
+        archive.open("wb") as file,
+    ):
+        np.savez_compressed(file, allow_pickle=False, **arrays)
         text.write_text(json.dumps(description | {"provenance": provenance}, indent=2) + "\n")
     train, test = (description["images"][split] for split in ("train", "test"))
     print(

@@ -14,6 +14,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -154,13 +155,16 @@ def main(argv: list[str] | None = None) -> None:
         return tabulate_view(teacher, data, padding, border, view, at_once, picked)
 
     logits = tabulate(views, ask, kept)
-    with replacing(arguments.targets) as targets:
+    with replacing(arguments.targets) as targets, targets.open("wb") as file:
         np.savez(
-            targets, allow_pickle=False, logits=logits, provenance=json.dumps(step),
+            file, allow_pickle=False, logits=logits, provenance=json.dumps(step),
             **{name: getattr(arguments, name) for name in VIEWS},
         )  # fmt: skip
-    if arguments.resume:
-        shutil.rmtree(arguments.resume, ignore_errors=True)
+    if kept:
+        shutil.rmtree(kept, ignore_errors=True)
+        # What is kept for other settings stays.
+        with suppress(OSError):
+            kept.parent.rmdir()
 
 
 if __name__ == "__main__":

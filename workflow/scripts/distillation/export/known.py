@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from distillation.data.arrays import read_arrays
 from distillation.reporting.intervals import Interval, bootstrap_mean
 from distillation.reporting.metric import trained_on
 from distillation.reporting.results import held_out_words
+from distillation.settings import plugins
+from distillation.settings.data import OfficialSettings
 from distillation.settings.reports import Comparison
 
 # Of the intervals over images: as comparisons have them.
@@ -62,7 +65,9 @@ class Known:
         if self.named or not self.data:
             return self.named
         settings = self.data["provenance"]["arguments"]["format"][self.data["format"]]
-        return Path(settings.get("source", self.data["format"])).name
+        # Official archives have the name of their format, wherever they lie.
+        official = issubclass(plugins.declared("formats", self.data["format"]), OfficialSettings)
+        return self.data["format"] if official else Path(settings.get("source", "")).name or None
 
     @property
     def split(self) -> str:
@@ -125,11 +130,8 @@ def read_measures(
         raise ValueError(f"{path}: of another network; expected metrics of this checkpoint")
     per_image: dict[str, np.ndarray] = {}
     if predictions:
-        try:
-            with np.load(predictions, allow_pickle=False) as archive:
-                per_image = {name: archive[name] for name in content["metrics"] if name in archive}
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{predictions}: not an archive of predictions: {error}") from error
+        archive = read_arrays(predictions, ())
+        per_image = {name: archive[name] for name in content["metrics"] if name in archive}
     measures = []
     for name, entry in content["metrics"].items():
         # What is measured on training images tells nobody how good a network is.

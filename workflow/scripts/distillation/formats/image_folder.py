@@ -45,6 +45,11 @@ class Settings(HoldOutSettings):
         """Return a digest of all names and contents in the folder."""
         return folder_digest(self.source)
 
+    def check_source(self) -> None:
+        """Raise FileNotFoundError if there is no such folder, as where a disk isn't mounted."""
+        if not Path(self.source).is_dir():
+            raise FileNotFoundError(f"{self.source}: no such folder")
+
     def source_sizes(self) -> Sizes:
         """Return counts of the files and shape of the images; an absent folder has none."""
         files = {}

@@ -27,7 +27,9 @@ def folder_digest(folder: str) -> str:
     """
     # Links are followed, as the reader of the images does.
     walk = os.walk(folder, followlinks=True)
-    files = sorted(Path(place, name) for place, _, names in walk for name in names)
+    places = sorted(Path(place, name) for place, _, names in walk for name in names)
+    # A link that leads nowhere is for the reader of the images to refuse.
+    files = [path for path in places if path.exists()]
     names = [path.relative_to(folder).as_posix() for path in files]
     states = [
         (name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

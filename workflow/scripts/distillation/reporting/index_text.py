@@ -8,10 +8,10 @@ import pandas as pd
 from distillation.reporting.comparison_text import inside
 from distillation.reporting.consistency import flat
 from distillation.reporting.metric import metrics_of
-from distillation.reporting.quantities import commit, listed
+from distillation.reporting.quantities import commit, joint_words, listed
 from distillation.reporting.results import Results
 from distillation.reporting.tables import table_lines
-from distillation.reporting.trained import Run
+from distillation.reporting.trained import Run, training_jobs
 
 BASELINE = "baseline"
 # Verdicts of comparison.csv, and what stands before the names of the methods that have them.
@@ -111,13 +111,15 @@ def cost(results: Results) -> str:
         rows.append([
             results.labels[model], f"{metrics['parameters']:,}",
             f"{metrics['multiply_accumulates'] * 1e-6:,.1f}",
-            str(len(group[0].history) or "trained elsewhere"),
+            group[0].epochs,
             f"{fmean(seconds):,.0f}" if seconds else "-",
         ])  # fmt: skip
     head = ["", "Parameters", "Multiply-accumulates, million an image", "Epochs", "Training, s"]
-    minutes = sum(map(seconds_of, results.runs)) / 60
-    together = f"All {len(results.runs)} trainings, one after the other: {minutes:,.1f} minutes."
-    return "\n".join([*table_lines(head, rows), "", f"Training: mean over seeds. {together}"])
+    jobs = training_jobs(results.runs)
+    trained = [run for run in results.runs if not run.history.empty]
+    told = f"All {len(trained)} trainings, one job after the other: {sum(jobs) / 60:,.1f} minutes."
+    notes = ["Training: mean over seeds.", *joint_words(results.runs), told]
+    return "\n".join([*table_lines(head, rows), "", " ".join(notes)])
 
 
 def seconds_of(run: Run) -> float:

@@ -14,7 +14,7 @@ import pandas as pd
 from distillation.reporting.metric import Metric, first_of, metrics_of, value_of
 from distillation.reporting.results import Results
 from distillation.reporting.tables import table_lines
-from distillation.reporting.trained import Run
+from distillation.reporting.trained import Run, training_jobs
 from distillation.settings import plugins
 from distillation.settings.base import TermSettings
 
@@ -146,27 +146,34 @@ def format_rows(results: Results, rows: list[Row]) -> list[str]:
     return table_lines(["", *head], cells)
 
 
+def joint_words(runs: list[Run]) -> list[str]:
+    """Return the sentence on times of students that trained together, if any did."""
+    trained = [run for run in runs if not run.history.empty]
+    if len(training_jobs(trained)) == len(trained):
+        return []
+    return ["Students that trained together have the time of their job, not one of their own."]
+
+
 def format_table(results: Results) -> str:
     """Write the table as Markdown, with what it was made from."""
     groups, labels, runs = results.groups, results.labels, results.runs
-    epochs = "; ".join(
-        f"{labels[model]} {len(group[0].history) or 'trained elsewhere'}"
-        for model, group in groups.items()
-    )
+    epochs = "; ".join(f"{labels[model]} {group[0].epochs}" for model, group in groups.items())
     trained = [run.training for run in runs if not run.history.empty]
     split = "Held-out training" if results.held_out else "Test"
-    note = (
-        f"Mean ± standard deviation over n seeds. Last epoch, never the best. Epochs: {epochs}. "
-        f"{split} images: {runs[0].metrics['images']:,}. "
-        f"Trained on: {listed(each['hardware'] for each in trained)}. "
-        f"Latency on: {listed(run.evaluation['hardware'] for run in runs)}. "
-        f"Precision {listed(each['engine']['precision'] for each in trained)}. "
-        f"torch {listed(each['packages']['torch'] for each in trained)}. "
-        f"Data sha256 {runs[0].training['data_sha256'][:12]}. "
-        f"Commit {listed(commit(run.training) for run in runs)}."
-    )
+    told = [
+        "Mean ± standard deviation over n seeds. Last epoch, never the best.",
+        f"Epochs: {epochs}.",
+        *joint_words(runs),
+        f"{split} images: {runs[0].metrics['images']:,}.",
+        f"Trained on: {listed(each['hardware'] for each in trained)}.",
+        f"Latency on: {listed(run.evaluation['hardware'] for run in runs)}.",
+        f"Precision {listed(each['engine']['precision'] for each in trained)}.",
+        f"torch {listed(each['packages']['torch'] for each in trained)}.",
+        f"Data sha256 {runs[0].training['data_sha256'][:12]}.",
+        f"Commit {listed(commit(run.training) for run in runs)}.",
+    ]
     table = format_rows(results, rows_of(results))
-    lines = [f"# {results.title}", "", *table, "", note, "", *format_classes(results), ""]
+    lines = [f"# {results.title}", "", *table, "", " ".join(told), "", *format_classes(results), ""]
     return "\n".join(lines)
 
 

@@ -54,6 +54,12 @@ class Run:
         """The terms of its objective with their settings, by name."""
         return self.arguments["term"]
 
+    @property
+    def epochs(self) -> str:
+        """How many epochs it was trained for, or that it was trained elsewhere."""
+        brought = "source_sha256" in self.training
+        return "trained elsewhere" if brought else str(len(self.history))
+
     def __str__(self) -> str:
         """Return how messages name it."""
         return f"{self.model}, seed {self.seed}"
@@ -123,6 +129,12 @@ def check_has(where: str, found: Any, names: Iterable[str], end: str = "") -> No
     known = found if isinstance(found, dict | pd.DataFrame) else ()
     if missing := [name for name in names if name not in known]:
         raise ValueError(f"{where} lacks {', '.join(missing)}{end}")
+
+
+def training_jobs(runs: list[Run]) -> list[float]:
+    """Return the seconds of each job that trained, whose students all have its times."""
+    jobs = {(run.seed, *run.history["seconds"]) for run in runs if not run.history.empty}
+    return [sum(seconds) for _, *seconds in jobs]
 
 
 def by_model(runs: list[Run]) -> dict[str, list[Run]]:

@@ -103,6 +103,9 @@ class FormatSettings(Settings):
         """Return what changes where the content of the source does, beside the settings."""
         return "checked when it is read"
 
+    def check_source(self) -> None:
+        """Raise FileNotFoundError if the source should be there before a run, and isn't."""
+
     def sizes(self) -> "Sizes":
         """Return counts and shape of the images, for estimates; an absent source has no images."""
         raise NotImplementedError

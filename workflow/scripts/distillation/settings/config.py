@@ -259,7 +259,8 @@ class Config:
         for name, part in known.items():
             check_spelling(part, f"experiments.{name}")
         self.run = self.content["run"]
-        if not isinstance(self.run, list) or not self.run or len({*self.run}) < len(self.run):
+        named = isinstance(self.run, list) and all(isinstance(name, str) for name in self.run)
+        if not named or not self.run or len({*self.run}) < len(self.run):
             raise SettingsError(f"run: found {self.run!r}; allowed: a list of names, none twice")
         for name in self.run:
             check_known(name, known, "run")
@@ -335,14 +336,17 @@ def check_spelling(own: Any, where: str) -> None:
     """Raise SettingsError for keys as they were spelt before, with the new spelling of them."""
     maps = own if isinstance(own, dict) else {}
     for role in ROLES:
-        network = maps.get(role) or {}
+        network = check_map(maps.get(role) or {}, f"{where}.{role}")
         if old := {key: network[key] for key in NETWORK_KEYS if key in network}:
             tell_spelling(f"{where}.{role}", old, {"network": {"wrn": old}})
     methods = maps.get("methods")
     for name, method in methods.items() if isinstance(methods, dict) else ():
         method = method if isinstance(method, dict) else {}
         if old := {key: value for key, value in method.items() if key in TERM_KEYS}:
-            new: Map = {"labels": {"weight": round(1 - old["alpha"], 12)}} if "alpha" in old else {}
+            alpha, new = old.get("alpha"), dict[str, Any]()
+            # What isn't a number is refused where it is spelt as it should be.
+            if isinstance(alpha, int | float):
+                new["labels"] = {"weight": round(1 - alpha, 12)}
             for key, value in old.items():
                 term, setting = TERM_KEYS[key]
                 new.setdefault(term, {})[setting] = value

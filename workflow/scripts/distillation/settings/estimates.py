@@ -73,7 +73,7 @@ class Estimates:
 
     def views(self) -> int:
         """Return the number of views of all training images that a table holds."""
-        return self.sizes.train * self.experiment.views(self.choices.students[0])
+        return self.sizes.train * self.experiment.views(self.experiment.tabulated)
 
     def table_megabytes(self) -> int:
         """Return the megabytes that a table of logits in float16 takes."""
@@ -112,7 +112,7 @@ class Estimates:
 
     def targets_minutes(self, teacher: str) -> int:
         """Return the minutes of the teacher's passes over all views of the training images."""
-        batch = self.experiment.protocol(self.choices.students[0]).batch_size
+        batch = self.experiment.protocol(self.experiment.tabulated).batch_size
         passes = self.views()
         return self.minutes(passes * self.cost(teacher)["multiply_accumulates"], passes / batch)
 

@@ -14,7 +14,7 @@ from distillation.settings.arguments import flags, plugin_flags, plugin_words
 from distillation.settings.base import MetricSettings, SettingsError, Sizes, TermSettings, checked
 from distillation.settings.config import Choices, Config, Map, Method, Teacher, check_known, merged
 from distillation.settings.networks import Network
-from distillation.settings.plugins import Kind, chosen, chosen_one, declared_beside
+from distillation.settings.plugins import Kind, chosen, chosen_one, declared_beside, names
 from distillation.settings.training import VIEWS, Engine, Machine, Protocol
 from distillation.stages import Pair, Shape
 
@@ -246,6 +246,26 @@ class Experiment:
         taken = self.teachers[name].from_
         return self.others(taken) if taken else None
 
+    def check_sources(self) -> None:
+        """Raise SettingsError if images, or weights that a training begins with, aren't there.
+
+        Nothing that was made of them is then removed to be made again.
+        """
+        where = f"data.{self.choices.data}.source"
+        try:
+            self.data.check_source()
+            for model in self.names:
+                where = f"{self.where}.{model}"
+                if network := self.network_of(model):
+                    network.settings.identity()
+        except FileNotFoundError as error:
+            raise SettingsError(f"{where}: {error}") from None
+
+    def origin(self, name: str) -> "tuple[Experiment, str]":
+        """Return the experiment that trains or brings a teacher, and its name there."""
+        other = self.source(name)
+        return other.origin(TEACHER) if other else (self, name)
+
     def network_of(self, model: str) -> Network | None:
         """Return the network of a model; None of a brought one that says itself which it is."""
         if model in self.methods:
@@ -282,9 +302,9 @@ class Experiment:
         if not self.taught(method):
             return student, 0
         name = self.teacher_of(method)
-        own, other = self.teachers[name], self.source(name)
+        trainer, trained = self.origin(name)
         teacher = self.cost(name).get("multiply_accumulates")
-        if teacher is None or (own.checkpoint and teacher_included):
+        if teacher is None or (trainer.teachers[trained].checkpoint and teacher_included):
             raise SettingsError(
                 f"{self.where}.{name}: is brought, so equal_cost doesn't know its "
                 f"{'network' if teacher is None else 'training'}; allowed: "
@@ -292,7 +312,7 @@ class Experiment:
             )
         passes = self.views(method) if self.from_table(method) else 0
         if teacher_included:
-            passes += 3 * (other.protocol(TEACHER) if other else self.protocol(name)).epochs
+            passes += 3 * trainer.protocol(trained).epochs
         return student + (0 if self.from_table(method) else teacher), passes * teacher
 
     @property
@@ -339,8 +359,9 @@ class Experiment:
 
     def teacher_seed(self, name: str, seed: int) -> int:
         """Return the seed of the teacher of the students of a seed."""
-        other = self.source(name)
-        teacher = other.choices.teacher if other else self.teachers[name]
+        if other := self.source(name):
+            return other.teacher_seed(TEACHER, seed)
+        teacher = self.teachers[name]
         return seed if teacher.per_seed else teacher.seed
 
     @cached_property
@@ -468,9 +489,14 @@ class Experiment:
         """Return the digest of what a brought teacher is made from."""
         return digest.source_digest(Path(str(self.teachers[name].checkpoint)))
 
+    @property
+    def tabulated(self) -> str:
+        """The first method that reads a table, which holds its views; the first if none does."""
+        return next(filter(self.from_table, self.students), self.students[0])
+
     def targets_flags(self, teacher: str, seed: int) -> list[str]:
         """Return the students' augmentation, and how the teacher runs."""
-        protocol = self.protocol(self.students[0])
+        protocol = self.protocol(self.tabulated)
         named = {key: getattr(protocol, key) for key in (*VIEWS, "batch_size")}
         state = {"resume": f"resume/{self.name}/{teacher}/seed_{seed}_targets"}
         return flags(named | {"precision": self.choices.precision} | self.machine | state)
@@ -681,7 +707,11 @@ class Experiment:
 
         What a metric declares beside its settings decides what is measured, and no flag has it.
         """
-        families = [network.family for network in map(self.network_of, models) if network]
+        families: set[str] = set()
+        for model in models:
+            network = self.network_of(model)
+            # One that is brought and says itself which it is may be of any family.
+            families |= {network.family} if network else {*names("networks")}
         code = digests(script, {"networks": families, "terms": terms, "metrics": metrics})
         told = [declared_beside("metrics", name) for name in metrics]
         return f"{code}, {digest.shortened(repr(told))}" if told else code
@@ -723,11 +753,19 @@ def load_experiments(content: Map) -> tuple[Config, dict[str, Experiment]]:
     """
     config = Config(content)
     found: dict[str, Experiment] = {}
+    begun: list[str] = []
 
     def experiment(name: str) -> Experiment:
         check_known(name, config.content["experiments"], "teacher.from")
         if name not in found:
+            if name in begun:
+                circle = ", ".join(begun[begun.index(name) :])
+                raise SettingsError(
+                    f"experiments.{name}.teacher.from: goes round in a circle: {circle}"
+                )
+            begun.append(name)
             found[name] = Experiment(name, config, experiment)
+            begun.remove(name)
         return found[name]
 
     for name in config.content["experiments"]:

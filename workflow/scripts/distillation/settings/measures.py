@@ -45,7 +45,7 @@ class AttentionMeasures(Settings):
     resamples: int = Field(2000, ge=100, le=1_000_000, description="of the bootstrap over images")
     bootstrap_seed: Seed = Field(0, description="of all that the measures draw at random")
     faithfulness_images: int = Field(
-        100, ge=2, le=100_000, description="test images for deletion and insertion, at most"
+        50, ge=2, le=100_000, description="test images for deletion and insertion, at most"
     )
     fills: list[Fill] = Field(
         ["background", "blur"],

@@ -27,8 +27,9 @@ class Kept:
 
     @property
     def place(self) -> tuple[int, int]:
-        """Epochs, and steps of the last that was begun, that are done."""
-        return len(self.history), int(self.tensors["counter"])
+        """Epochs, and steps of the next, that are done."""
+        # Until the next epoch begins, the counter has the steps of the last.
+        return len(self.history), int(self.tensors["counter"]) if self.seconds else 0
 
 
 @dataclass

@@ -132,8 +132,8 @@ def train_and_save(
     check_padding(protocol.padding, dataset)
     taught_by, lesson = read_teacher(teacher, targets, dataset, protocol, device)
     with ExitStack() as held:
-        for student in students:
-            held.enter_context(only_run_in(student.checkpoint.parent))
+        for folder in dict.fromkeys(student.checkpoint.parent for student in students):
+            held.enter_context(only_run_in(folder))
         stop_asked = held.enter_context(stop_at_signals())
         data = dataset.to(device)
         runs = [Training(student, arguments, data, taught_by, lesson) for student in students]
