@@ -13,6 +13,7 @@ import extract_attention
 import measure_attention
 import prepare_data
 import render_table
+import tabulate_targets
 import train_student
 import train_students
 import train_teacher
@@ -146,6 +147,21 @@ def test_chain_of_each_term(begun: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert float(row["loss"]) == pytest.approx(total, rel=1e-5)
     measure(*names)
     check_measured(names, [12, 6, 3])
+
+
+def test_table_beside_another_that_is_begun(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table has the name that it is given, and leaves what is kept for other settings."""
+    monkeypatch.chdir(begun)
+    other = Path("kept/of other settings")
+    other.mkdir(parents=True)
+    kept = ["--resume", "kept", "--targets", "table", "--padding", "1", "--no-flip"]
+    tabulate_targets.main([*DATA, "--checkpoint", "teacher/checkpoint.pt", *kept])
+    with np.load("table") as table:
+        assert table["logits"].shape == (24, 9, 2)
+    assert [*other.parent.iterdir()] == [other]
+    other.rmdir()
+    tabulate_targets.main([*DATA, "--checkpoint", "teacher/checkpoint.pt", *kept])
+    assert not other.parent.exists()
 
 
 def test_chain_of_an_untrained_teacher(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:

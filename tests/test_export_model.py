@@ -18,6 +18,7 @@ from safetensors import safe_open
 import export_model
 from distillation.data.dataset import Dataset, Split, normalise
 from distillation.export import programs
+from distillation.export.known import Known
 from distillation.export.programs import ONNX, TOLERANCE, Pixels, largest_difference, read_program
 from distillation.measuring.accuracy import predict
 from distillation.networks import Network
@@ -261,6 +262,14 @@ def test_data_is_called_as_one_says(checkpoint: Path, tmp_path: Path) -> None:
     export_model.main(to_folder(checkpoint, tmp_path / "folder", *flags))
     metadata, _ = metadata_of((tmp_path / "folder" / "README.md").read_text())
     assert metadata["datasets"] == ["CIFAR-10 (JPEG copy)"]
+
+
+@pytest.mark.parametrize("source", [None, "/mnt/archives"])
+def test_data_of_archives_is_called_as_its_format(source: str | None) -> None:
+    """Official archives have the name of their format, downloaded or wherever they lie."""
+    settings = {"cifar10": {"source": source}}
+    data = {"format": "cifar10", "provenance": {"arguments": {"format": settings}}}
+    assert Known(data=data).data_name == "cifar10"
 
 
 def test_card_invents_nothing(checkpoint: Path, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 import render_table
 from distillation.reporting.consistency import check_one_experiment
-from distillation.reporting.quantities import format_classes, rows_of
+from distillation.reporting.quantities import format_classes, joint_words, rows_of
 from distillation.reporting.results import Results, all_labels, colours, held_out_words
-from distillation.reporting.trained import Run
+from distillation.reporting.trained import Run, training_jobs
 from made_up import TERMS, a_run, write_runs
 
 OUTPUTS = ("csv", "markdown", "page", "summary", "provenance")
@@ -48,9 +48,9 @@ TRAINING, EVALUATION = "training_provenance", "provenance"
 
 
 def test_colours_differ() -> None:
-    """Twelve methods and a teacher, which is black, are told apart by colour, by their order."""
-    found = colours(["teacher", *"abcdefghijkl"])
-    assert len({colour.lower() for colour in found.values()}) == 13
+    """Eighteen methods and a teacher, which is black, are told apart by colour, by their order."""
+    found = colours(["teacher", *"abcdefghijklmnopqr"])
+    assert len({colour.lower() for colour in found.values()}) == 19
     assert (found["teacher"], colours("xy")["x"]) == ("#000000", found["a"])
 
 
@@ -216,6 +216,26 @@ def test_best_epoch() -> None:
     assert rows["Best minus last (points)"](run) == pytest.approx(10)
     elsewhere = replace(run, history=run.history.iloc[:0])
     assert rows["Best minus last (points)"](elsewhere) is None
+
+
+def test_times_of_students_that_trained_together(runs: list[Run]) -> None:
+    """Students of one job have its time: it counts once, and a sentence says so."""
+
+    def timed(run: Run, seconds: list[float]) -> Run:
+        return replace(run, history=run.history.assign(seconds=seconds))
+
+    teacher, *students = runs
+    # Of each seed, baseline and KD have one job.
+    joint = [timed(run, [20.0, 22.0 + run.seed]) for run in students]
+    found = [timed(teacher, [5.0, 5.0]), *joint]
+    assert sorted(training_jobs(found)) == [10, 42, 43]
+    (line,) = joint_words(found)
+    assert "have the time of their job" in line
+    alone = [timed(run, [20.0, float(number)]) for number, run in enumerate(runs)]
+    assert len(training_jobs(alone)) == len(runs) == 5
+    assert not joint_words(alone)
+    # One that was trained elsewhere, or not at all, has no job.
+    assert not training_jobs([replace(teacher, history=teacher.history.iloc[:0])])
 
 
 def test_a_teacher_from_elsewhere_and_held_out_images(

@@ -17,7 +17,8 @@ import train_students
 from distillation.data.dataset import Dataset, read_dataset
 from distillation.record.checkpoint import save_checkpoint
 from distillation.training import run
-from distillation.training.precision import pick
+from distillation.training.precision import Picked, pick
+from distillation.training.resume import Kept
 from distillation.training.run import FILES, Student
 from jobs import assert_same_checkpoint
 from learners import TIMES
@@ -171,6 +172,28 @@ def test_one_of_another_place_catches_up() -> None:
     torch.manual_seed(1)
     train_students.main(together())
     assert_as_alone(METHODS)
+
+
+def test_place_of_a_student() -> None:
+    """One that stopped after the last step of an epoch isn't where one is that ended the epoch."""
+    places = [
+        Kept(Picked(), [{"epoch": 1}], seconds, {"counter": torch.tensor(4)})
+        for seconds in (0.0, 2.5)
+    ]
+    assert [kept.place for kept in places] == [(1, 0), (1, 4)]
+
+
+def test_files_of_all_may_lie_in_one_folder() -> None:
+    """Students of one job may write their files beside each other."""
+    files = [
+        text
+        for name in FILES
+        for text in (f"--{name}", *(f"{each}.{ENDS[name]}" for each in ("baseline", "kd")))
+    ]
+    students = [text for each in ("baseline", "kd") for text in ("--student", each, *METHODS[each])]
+    train_students.main([*TRAINING, "--epochs", "1", "--milestones", "1", "--teacher", "teacher.pt",
+                         *students, *files])  # fmt: skip
+    assert all(Path(f"{each}.pt").is_file() for each in ("baseline", "kd"))
 
 
 def test_the_teacher_costs_those_that_ask_it(monkeypatch: pytest.MonkeyPatch) -> None:

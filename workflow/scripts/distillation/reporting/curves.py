@@ -18,6 +18,8 @@ Values = tuple[list[str], float]
 # Title, name of the y axis, models and what of each is drawn.
 Panel = tuple[str, str, Groups, Values]
 LOSS: Values = (["loss"], 1)
+# Of the legend, in a row below each panel.
+NAMES = 3
 
 
 def draw_curves(axes: Axes, groups: Groups, drawn: Values, results: Results) -> None:
@@ -52,7 +54,9 @@ def curve_figure(panels: list[Panel], what: str, results: Results) -> Figure:
     if len(shown) > 1:
         order = [name for name in results.labels.values() if name in shown]
         handles = [shown[name] for name in order]
-        figure.legend(handles, order, loc="outside lower center", ncols=len(order))
+        figure.legend(
+            handles, order, loc="outside lower center", ncols=min(len(order), NAMES * columns)
+        )
     return figure
 
 
