@@ -108,15 +108,22 @@ def test_pages_plugins_run(extended: Path, digits: Dataset) -> None:
 def test_pages_config_lines(extended: Path) -> None:
     """Each block of config of the pages is taken as an overlay, and those of docs/ and benchmarks/.
 
-    None needs torch, and each study's file may stand with image_folders.yaml or alone; that in 20
-    epochs takes the teacher of another.
+    None needs torch, and each study's files may stand with image_folders.yaml or alone.
     """
     configs = []
-    files = (["brief"], ["pairs_brief"], ["sixty"], ["sixty", "twenty"])
+    files = [
+        *(["brief"], ["pairs_brief"], ["first_run"], ["pairs"], ["sixty"], ["sixty", "twenty"]),
+        *(["sixty", "paper"], ["sixty", "across"], ["sixty", "controls"]),
+        ["sixty", "controls", "controls_brief"],
+    ]
     studies = [
         [(ROOT / f"docs/results/{name}.yaml").read_text() for name in names] for names in files
     ]
     folders = (ROOT / "docs/results/image_folders.yaml").read_text()
+    named = {name for names in files for name in names}
+    assert named == {path.stem for path in (ROOT / "docs/results").glob("*.yaml")} - {
+        "image_folders"
+    }
     overlays = [[block] for text in TEXTS.values() for block in blocks(text, "yaml")]
     overlays += [[*study, *more] for study in studies for more in ([], [folders])]
     for overlay in [*overlays, [(ROOT / "benchmarks/precision.yaml").read_text()]]:
