@@ -65,7 +65,10 @@ class Sample(Settings):
         ({"size": "1e-3"}, "here.size: found '1e-3' (YAML reads 1e-3 as text; write 1.0e-3); "),
         ({}, "here: lacks size; allowed: a number above 0 below 1 (as a fraction)"),
         ({"size": 0.5, "switch": 1}, "here.switch: found 1; allowed: true or false (whether)"),
-        ({"size": 0.5, "lengths": [1, 1.5]}, "here.lengths.1: found 1.5; allowed: a list, each"),
+        (
+            {"size": 0.5, "lengths": [1, 1.5]},
+            "here.lengths.1: found 1.5; allowed: a list of length from 1, each a whole number",
+        ),
         ({"size": 0.5, "swich": 1}, "here: unknown key 'swich'; did you mean switch? allowed: "),
         ({"size": 0.5, "inner": {"cuont": 1}}, "here.inner: unknown key 'cuont'; did you mean"),
         ({"inner": {"count": 6}}, "here.inner.count: found 6; allowed: a whole number from 1 to 5"),

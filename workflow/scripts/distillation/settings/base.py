@@ -265,7 +265,10 @@ def allowed(field: FieldInfo) -> str:
     # A bound of a number, or of a length.
     bounds = [(BOUNDS[name], value) for bound in field.metadata for name in BOUNDS
               if (value := getattr(bound, name, None)) is not None]  # fmt: skip
-    words += "".join(f" {word} {plain(value)}" for word, value in bounds)
+    text = "".join(f" {word} {plain(value)}" for word, value in bounds)
+    # The length of a list is no text's that is in it.
+    kind, comma, each = words.partition(", each")
+    words = f"{kind}{text}{comma}{each}"
     return f"{words} ({field.description})" if field.description else words
 
 
