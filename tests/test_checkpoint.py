@@ -171,7 +171,7 @@ def test_missing_keys_are_refused(checkpoint, digits):
         ("std", [float("nan")], "content.std.0: found nan"),
         ("std", [1.0, 2.0], "found 1 in mean and 2 in std; allowed: 1, one for each channel"),
         ("channels", True, "content.channels: found true; allowed: a whole number from 1"),
-        ("class_names", ["one"], "content.class_names: found ['one']; allowed: a list, each a"),
+        ("class_names", ["one"], "found ['one']; allowed: a list of length from 2, each a text"),
         ("provenance", {"seed": torch.zeros(1)}, "JSON"),
         ("state", {"stem.weight": 1}, "no map of names to tensors"),
         ("network", {"wrm": {}}, "unknown key 'wrm'"),
