@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from distillation.measuring.kept import keep
 from distillation.record.files import replacing_folder
@@ -44,6 +45,8 @@ KEPT = (
     "comparison.png", "fidelity.csv", "provenance.json", "figures/curves_students.png",
     "figures/curves_test.png", "figures/metrics.png", "figures/attention_mean_square.png",
 )  # fmt: skip
+# Bytes of a picture that the page is to show as it is.
+LARGE = 500_000
 # What there is only where the teacher was trained here.
 OF_TEACHER = "figures/curves_teacher.png"
 # What is kept of its attention metrics, which take the longest to make.
@@ -215,6 +218,17 @@ def join_histories(runs: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).set_index(["model", "seed"]).reset_index()
 
 
+def keep_file(file: Path, copy: Path) -> None:
+    """Copy a file; a large picture is kept in 256 colours, which take less room."""
+    if file.suffix == ".png" and file.stat().st_size >= LARGE:
+        with Image.open(file) as picture:
+            # Rare colours stay, as those of the images beside their maps.
+            method = Image.Quantize.MAXCOVERAGE
+            picture.convert("RGB").quantize(256, method, dither=Image.Dither.NONE).save(copy)
+    else:
+        shutil.copyfile(file, copy)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Copy, gather, and put the folder in its place."""
     arguments = parse_args(argv)
@@ -253,7 +267,7 @@ def main(argv: list[str] | None = None) -> None:
         for file in kept:
             copy = folder / file.relative_to(results)
             copy.parent.mkdir(exist_ok=True)
-            shutil.copyfile(file, copy)
+            keep_file(file, copy)
         shutil.copyfile(data, folder / "data.json")
         timings.to_csv(folder / "timings.csv", index=False)
         join_histories(runs).to_csv(folder / "history.csv", index=False)
