@@ -139,9 +139,7 @@ def copy_project(
         (folder / ".snakemake").mkdir(parents=True, exist_ok=True)
         (folder / ".snakemake/networks").symlink_to(once("networks", lambda _: None))
         for name in ("profiles", "workflow"):
-            shutil.copytree(
-                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
-            )
+            shutil.copytree(ROOT / name, folder / name)
         for name in ("Snakefile", "config.yaml", "requirements.lock", TINY):
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)

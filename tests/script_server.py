@@ -24,11 +24,16 @@ import pandas
 import scipy.stats
 import sklearn.datasets
 import sklearn.model_selection
+import smart_open
 import snakemake.cli
+import snakemake.profiles
+import snakemake.report.html_reporter
+import snakemake.storage
 import torch.utils.tensorboard
+import yte
 
 PRELOADED = (matplotlib.pyplot, pandas, scipy.stats, sklearn.datasets, sklearn.model_selection)
-PRELOADED += (snakemake.cli, torch.utils.tensorboard)
+PRELOADED += (smart_open, snakemake, torch.utils.tensorboard, yte)
 
 
 def run(argv: list[str], folder: str, environment: dict[str, str]) -> int:

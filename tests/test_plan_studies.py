@@ -2,6 +2,8 @@
 
 import json
 import runpy
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,12 @@ PLAN = runpy.run_path(str(ROOT / "benchmarks/plan_studies.py"))
 STUDIES = ROOT / "docs/results"
 # Those of wide residual networks: to count all families takes a minute.
 COUNTED = [STUDIES / f"{name}.yaml" for name in ("sixty", "paper", "twenty")]
+
+
+@pytest.fixture(autouse=True)
+def forked(forks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a fork tell what networks cost, which else imports torch for each of them."""
+    monkeypatch.setattr(sys, "executable", shutil.which("python", path=forks["PATH"]))
 
 
 def test_page_says_what_the_files_declare() -> None:

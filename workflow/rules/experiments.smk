@@ -95,9 +95,13 @@ def tell_pages():
 
 # After the last words of Snakemake itself.
 if workflow.is_main_process:
-    atexit.register(write_sources, CODE_DIGESTS)
     atexit.register(tell_plan)
     atexit.register(tell_pages)
+
+
+# All digests are known by now, and jobs on a cluster ask for theirs again.
+onstart:
+    write_sources(CODE_DIGESTS)
 
 
 def weight_of(jobs):

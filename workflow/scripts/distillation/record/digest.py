@@ -13,6 +13,7 @@ import ast
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -169,7 +170,7 @@ def parse(source: bytes) -> Source:
     """Return a file's imports and the digest of its code."""
     tree = ast.parse(source)
     imports: list[tuple[int, str, list[str]]] = []
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.ImportFrom):
             imports.append((node.level, node.module or "", [each.name for each in node.names]))
         elif isinstance(node, ast.Import):
@@ -188,18 +189,28 @@ def parse(source: bytes) -> Source:
     return Source(imports, shortened(written(tree)))
 
 
+def statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield a module and all statements in it, at all depths, with their parts (except, case)."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, name, ())
+
+
 def written(part: object) -> str:
     """Return a part of a syntax tree as text that is the same for every version of Python.
 
     Newer ones write code otherwise (strings in strings), and have fields that are empty here; some
     have an empty string within a formatted one.
     """
-    if isinstance(part, ast.JoinedStr):
-        part.values = [each for each in part.values if getattr(each, "value", None) != ""]
     if isinstance(part, list):
-        return f"[{','.join(map(written, part))}]"
+        return f"[{','.join([written(each) for each in part])}]"
     if not isinstance(part, ast.AST):
         return repr(part)
-    fields = ((name, getattr(part, name, None)) for name in part._fields)
-    inner = ",".join(f"{name}={written(each)}" for name, each in fields if each not in (None, []))
-    return f"{type(part).__name__}({inner})"
+    if isinstance(part, ast.JoinedStr):
+        part.values = [each for each in part.values if getattr(each, "value", None) != ""]
+    fields = [(name, getattr(part, name, None)) for name in part._fields]
+    inner = [f"{name}={written(each)}" for name, each in fields if each is not None and each != []]
+    return f"{type(part).__name__}({','.join(inner)})"
