@@ -1,12 +1,13 @@
 """What the figures of all steps share."""
 
-import io
 import textwrap
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -50,19 +51,16 @@ def save(figure: Figure, png: Path, svg: Path, dpi: int) -> None:
     The colours of one without images are reduced to 256, by which it takes a third of the room and
     looks the same.
     """
-    # Its parts find their places once, not again for each file.
     figure.set_dpi(dpi)
-    if engine := figure.get_layout_engine():
-        engine.execute(figure)
-    buffer = io.BytesIO()
-    with mpl.rc_context({"figure.constrained_layout.use": False}):
-        figure.set_layout_engine(None)
-        # Compressed once, below.
-        figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"compress_level": 0})
-        # No date, so that the same results give the same bytes.
-        figure.savefig(svg, metadata={"Date": None})
-    picture = Image.open(buffer).convert("RGB")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     if not any(axes.images for axes in figure.axes):
         picture = picture.quantize(256, dither=Image.Dither.NONE)
     picture.save(png, dpi=(dpi, dpi))
+    # Its parts have found their places, which the style would have them look for again.
+    with mpl.rc_context({"figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
+        # No date, so that the same results give the same bytes.
+        figure.savefig(svg, metadata={"Date": None})
     plt.close(figure)
