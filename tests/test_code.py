@@ -87,6 +87,30 @@ def test_closure_is_what_the_script_imports(script):
     assert {file.relative_to(script.parent).as_posix() for file in found} == set(TREE)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "if VALUE:\n    {}", "if VALUE:\n    pass\nelse:\n    {}",
+        "if VALUE:\n    pass\nelif not VALUE:\n    {}",
+        "for each in VALUE:\n    {}", "for each in VALUE:\n    pass\nelse:\n    {}",
+        "while VALUE:\n    {}", "while VALUE:\n    pass\nelse:\n    {}",
+        "with VALUE:\n    {}", "try:\n    {}\nfinally:\n    pass",
+        "try:\n    pass\nexcept OSError:\n    {}", "try:\n    pass\nexcept* OSError:\n    {}",
+        "try:\n    pass\nexcept OSError:\n    pass\nelse:\n    {}",
+        "try:\n    pass\nfinally:\n    {}", "match VALUE:\n    case 1:\n        {}",
+        "class Thing:\n    {}", "def work():\n    {}",
+        "async def work():\n    async with VALUE:\n        {}",
+        "async def work():\n    async for each in VALUE:\n        {}",
+        "def work():\n    def inner():\n        {}",
+    ],
+)  # fmt: skip
+def test_imports_are_found_in_every_statement(tmp_path: Path, statement: str) -> None:
+    """A file is covered wherever a statement imports it, whatever that is a part of."""
+    code = statement.format("import beside")
+    script = write_tree(tmp_path, {"script.py": f"VALUE = 1\n{code}\n", "beside.py": ""})
+    assert import_closure(script, tmp_path) == {script, tmp_path / "beside.py"}
+
+
 def test_code_of_the_closure_alone_changes_the_digest(script):
     """A change of code in any imported file, packages included, changes the digest; no other."""
     before = code_digest(script)

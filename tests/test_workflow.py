@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from conftest import write_pictures
+from distillation.record import digest
 from jobs import (
     ALL_PICTURES,
     ALL_TINY,
@@ -210,6 +211,16 @@ def test_nothing_to_be_done(finished: Path, snakemake: Snakemake) -> None:
     assert done.returncode == 0
     assert "Nothing to be done" in done.stdout
     assert "warning" not in done.stdout
+
+
+def test_what_a_run_has_parsed_is_kept(finished: Path) -> None:
+    """The next run, and jobs on a cluster, need not parse code that a run has parsed."""
+    kept = json.loads((finished / ".snakemake/code_digests.json").read_text())
+    scripts = finished / "workflow/scripts"
+    assert len(kept) > 60
+    for name in ("train_student.py", "distillation/terms/at.py", "render_index.py"):
+        code = digest.parse((scripts / name).read_bytes()).code
+        assert code in {code for _, code in kept.values()}, name
 
 
 def test_what_a_run_says(tree: Path, forks: dict[str, str]) -> None:
