@@ -101,7 +101,8 @@ if workflow.is_main_process:
 
 # All digests are known by now, and jobs on a cluster ask for theirs again.
 onstart:
-    write_sources(CODE_DIGESTS)
+    if workflow.is_main_process:
+        write_sources(CODE_DIGESTS)
 
 
 def weight_of(jobs):
