@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from distillation.reporting.claims import Claim, judge_claims
+from distillation.reporting.claims import Claim, judge_claims, one_teacher
 from distillation.reporting.judgement import Outcome
 from distillation.reporting.measurements import (
     BEFORE,
@@ -204,6 +204,20 @@ def test_one_student_and_no_baseline() -> None:
     assert results(claims["transfer"]) == [OPEN, SHOWN]
 
 
+def test_no_teacher() -> None:
+    """Without a teacher nothing is said of one, and of maps all that needs none."""
+    tables = [
+        table[~table["method"].isin(["teacher", "untrained_teacher"])] for table in networks()
+    ]
+    claims = judge_tables([table[~table["metric"].str.contains("teacher")] for table in tables])
+    assert {name: claim.verdict for name, claim in claims.items()} == {
+        "concentration": OPEN, "border": SHOWN, "object": SHOWN, "abstraction": SHOWN,
+        "transfer": OPEN,
+    }  # fmt: skip
+    assert results(claims["concentration"]) == [OPEN] * 4
+    assert not one_teacher(sampled(tables))
+
+
 def with_last_stages(tables: list[pd.DataFrame], student: int) -> list[pd.DataFrame]:
     """Return tables in which the students' networks have only their last stages."""
     changed = []
@@ -307,11 +321,10 @@ def test_deletion_belongs_to_both_points() -> None:
 
 
 def test_one_experiment() -> None:
-    """A teacher and students of one architecture are taken, anything else is refused."""
+    """Students of one architecture are taken, with a teacher or without, and nothing else."""
     tables = gathered(networks(teachers=(0,)))
     check_measurements(tables, ["teacher"])
-    with pytest.raises(ValueError, match="expected a teacher"):
-        check_measurements(tables[1:], ["teacher"])
+    check_measurements(tables[1:], ["teacher"])
     with pytest.raises(ValueError, match="baseline, seed 2, is given twice"):
         check_measurements([*tables, tables[-1]], ["teacher"])
     for column, found in (("model", "WRN-40-2"), ("stages", 4), ("point", "x"), ("collapse", "x")):

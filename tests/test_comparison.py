@@ -11,7 +11,12 @@ import pytest
 import scipy.stats
 
 import compare_methods
-from distillation.reporting.comparison import Finding, compare, compare_seeds
+from distillation.reporting.comparison import (
+    Finding,
+    compare,
+    compare_seeds,
+    measure_fidelity,
+)
 from distillation.reporting.comparison_text import describe
 from distillation.reporting.contrasts import Contrast, make_contrasts
 from distillation.reporting.intervals import mean_over_seeds_and_images
@@ -132,6 +137,32 @@ def test_contrasts_of_a_two_by_two_design() -> None:
     )
     assert found[-1].by_seed == pytest.approx(both - first - second + neither)
     assert [each.teachers for each in found] == [1] * 5
+
+
+def test_an_interaction_that_is_zero_but_for_rounding() -> None:
+    """Sums that differ from 0 by rounding alone have no spread between seeds, and no interval."""
+    runs = arms(seeds=3)
+    for run in runs:
+        one, other = 100 * (20 + run.seed) / 37, 100 * (3 + run.seed) / 37
+        effect = {"kd": one, "at": other, "at_kd": one + other}.get(run.model, 0)
+        run.metrics["metrics"]["top1_accuracy"]["value"] = 10 + effect
+    *_, interaction = contrasts_of(runs, [])
+    assert interaction.contrast == "interaction"
+    assert interaction.by_seed.tolist() == [0, 0, 0]
+    (found,) = compare([dataclasses.replace(interaction, by_image=None)], 0.5, SETTINGS)
+    assert math.isnan(found.low)
+    assert found.outcome == "can't be said"
+
+
+def test_fidelity_counts_seeds_that_have_a_value() -> None:
+    """A measure of the teacher's mistakes has no value where it made none, and counts no seed."""
+    runs = [each for each in arms(seeds=3) if each.model != "at_kd"]
+    for run in runs:
+        if (run.model, run.seed) == ("kd", 1):
+            del run.metrics["metrics"]["teacher_agreement"]
+    results = Results("Made up", runs, LABELS | {"teacher": "Teacher"})
+    found = measure_fidelity(results, 0.95).set_index("method")["seeds"]
+    assert found.to_dict() == {"baseline": 3, "kd": 2, "at": 3}
 
 
 def test_what_is_no_two_by_two_design() -> None:

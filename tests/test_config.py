@@ -152,9 +152,48 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         ["defaults.methods.kd: ", "kd: {weight: x}"],
     ),
     "teachers in a circle": (
-        "experiments: {digits: {teacher: {from: mine}}, "
+        "experiments: {digits: {teacher: {from: mine, network: null}}, "
         "mine: {extends: digits, teacher: {from: digits}}}",
         [f"{DIGITS}.teacher.from: ", "circle", "digits, mine"],
+    ),
+    "teacher of two sources": (
+        "experiments: {digits: {teacher: {from: mine}}, mine: {extends: digits}}",
+        [f"{DIGITS}.teacher: ", "found from mine and network", "the other null"],
+    ),
+    "claim on an unknown method": (
+        "experiments: {digits: {claims: {below: [at_kdd, baseline]}}}",
+        [f"{DIGITS}.claims.below: ", "'at_kdd'", "baseline"],
+    ),
+    "claim on one method": (
+        "experiments: {digits: {claims: {below: [at, at]}}}",
+        [f"{DIGITS}.claims.below: ", "found at and at", "two methods"],
+    ),
+    "pair that is asked twice": (
+        "experiments: {digits: {comparison: {pairs: [[at, kd], [kd, at]]}}}",
+        [f"{DIGITS}.comparison.pairs: ", "found kd and at twice", "once"],
+    ),
+    "metric of teachers without a teacher": (
+        "experiments: {digits: {students: [baseline], "
+        "comparison: {metric: teacher_agreement}, claims: {below: null}}}",
+        [f"{DIGITS}.comparison.metric: ", "teacher_agreement", "no student has one"],
+    ),
+    "one label for two methods": (
+        "experiments: {digits: {students: [baseline, kd, kd_2], "
+        "methods: {kd_2: {label: KD, kd: {}}}}}",
+        [f"{DIGITS}.methods: ", "'KD' twice"],
+    ),
+    "name of a method": (
+        "experiments: {digits: {methods: {AT2: {at: {}}}}}",
+        [f"{DIGITS}.methods: ", "'AT2'", "lower-case"],
+    ),
+    "name of a folder for a method": (
+        "experiments: {digits: {methods: {claims: {at: {}}}}}",
+        [f"{DIGITS}.methods: ", "'claims'", "figures"],
+    ),
+    "weight that rises beyond the run": (
+        "experiments: {digits: {students: [baseline, slow], "
+        "methods: {slow: {dkd: {warmup_epochs: 6}}}}}",
+        [f"{DIGITS}.methods.slow.dkd.warmup_epochs: ", "found 6 with 5 epochs", "0 to 5"],
     ),
     "unknown experiment to run": ("run: [mnist]", ["run: ", "'mnist'", "digits, cifar10"]),
     "unknown data set": (

@@ -199,6 +199,11 @@ def test_pairs(load: Load) -> None:
     ]
     assert load(of_tiny("students: [kd, at_kd]")).pairs() == [["at_kd", "kd"]]
     assert load(of_tiny("students: [kd]")).pairs() == []
+    # One that is claimed, if no other asks the same.
+    claims = "students: [baseline, kd, fading_at], claims: {below: [fading_at, kd]}"
+    first = [["kd", "baseline"], ["fading_at", "baseline"]]
+    assert load(of_tiny(claims)).pairs() == [*first, ["fading_at", "kd"]]
+    assert load(of_tiny(claims.replace("fading_at, kd]}", "baseline, kd]}"))).pairs() == first
 
 
 def test_labels(load: Load) -> None:
@@ -431,7 +436,7 @@ UNSERVED = {
     "at: {stages: by_index}": "found 3 of the student and 2 of the teacher",
     "hint: {stage: 3}": "stage is 3, but the teacher has 2; allowed: 1 to 2",
     "sp: {stages: by_size}": "at least one size in common",
-    "sp: {}, rkd: {}, hint: {}, dkd: {}": None,
+    "sp: {}, rkd: {}, hint: {}, dkd: {warmup_epochs: 0}": None,
     "kd: {}": None,
 }
 

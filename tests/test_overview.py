@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,6 +128,38 @@ def test_best_epoch_is_of_the_accuracy_alone(finished: Path, tmp_path: Path) -> 
     table = pd.read_csv(tmp_path / "o.csv")
     assert not math.isnan(table["mean"].to_numpy().sum())
     assert [*map(math.isnan, table["best"])] == [True] * 3
+
+
+def test_other_metrics_stand_beside_no_accuracy(finished: Path, tmp_path: Path) -> None:
+    """Another metric than the accuracy has its own decimals, and no published accuracy beside."""
+    render_overview.main(flags(tmp_path, *experiment(finished, metric="cross_entropy")))
+    text = (tmp_path / "o.md").read_text()
+    assert "## Beside what others published" not in text
+    mean = pd.read_csv(tmp_path / "o.csv")["mean"][0]
+    assert f"| {mean:.4f} ± " in text
+
+
+def test_a_method_has_its_own_teacher(finished: Path, tmp_path: Path) -> None:
+    """A method with a teacher of its own stands beside what was published of that teacher."""
+    folder = shutil.copytree(finished, tmp_path / "own")
+    content = json.loads((folder / "provenance.json").read_text())
+    (teacher,) = (run for run in content["runs"] if run["model"] == "teacher")
+    own = teacher | {"model": "kd_teacher"}
+    own["training"] = own["training"] | {"network_title": "resnet8"}
+    # Whichever stands first.
+    content["runs"].insert(0, own)
+    (folder / "provenance.json").write_text(json.dumps(content))
+    published = pd.DataFrame(
+        [
+            ("digits", teacher, "WRN-10-1", "kd", value, "last", "A paper")
+            for teacher, value in (("WRN-16-1", 70.0), ("resnet8", 71.0))
+        ],
+        columns=[*COLUMNS],
+    )
+    cells = read_cells("digits", "digits", folder, "Test accuracy", published)
+    assert [cell.teacher for cell in cells] == ["WRN-16-1", "resnet8", "WRN-16-1"]
+    assert {cell.pair for cell in cells} == {"Made up: WRN-16-1 → WRN-10-1"}
+    assert [cell.published for cell in cells if cell.method == "kd"] == [71]
 
 
 def test_each_experiment_has_a_heading_above_its_own_rows(finished: Path) -> None:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from distillation.reporting.pages import page
+from distillation.reporting.tables import split_cells, table_lines
 
 TABLE = """\
 # Cluttered digits
@@ -37,6 +38,17 @@ def texts(text: str, tag: str) -> list[str]:
 def attributes_of(text: str, tag: str | None = None) -> list[dict[str, str]]:
     """Return the attributes of all elements of a page, or of those that have a tag."""
     return [each.attrib for each in elements(text, tag)]
+
+
+def test_cells_may_hold_what_parts_them() -> None:
+    """A label or a class with a | stays in its cell, on the page and when the table is read."""
+    head, row = ["", "KD | T = 4", "b"], ["a|b", "", "1"]
+    lines = table_lines(head, [row])
+    assert [split_cells(lines[0]), split_cells(lines[2])] == [head, row]
+    text = page("Cells", "\n".join(["# Cells", "", *lines]), Path())
+    # Those of the first column are heads, too.
+    assert texts(text, "th") == [*head, row[0]]
+    assert texts(text, "td") == row[1:]
 
 
 def test_table_has_the_cells_of_the_markdown() -> None:

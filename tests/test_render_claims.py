@@ -142,6 +142,37 @@ def test_claims_about_pairs(tmp_path: Path) -> None:
         assert (other.verdict, other.notes) == (OPEN, ["This pair wasn't compared."])
 
 
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [("above", "shown"), ("below", "refuted"), ("equivalent", "refuted"), ("open", OPEN)],
+)
+def test_a_pair_may_be_claimed_the_other_way_round(
+    tmp_path: Path, verdict: str, expected: str
+) -> None:
+    """That the second of two that were compared is below the first follows from the same row."""
+    methods = {name: Method(name, "black", 3) for name in ("teacher", "baseline", "at_kd")}
+    file = tmp_path / "comparison.csv"
+    file.write_text(comparison(verdict, "What was found."))
+    (claim,) = judge_pairs(file, [["baseline", "at_kd"]], methods)
+    assert claim.sentence == "The baseline student comes out below the at_kd student."
+    assert (claim.verdict, claim.notes) == (expected, ["> What was found."])
+    (found,) = claim.criteria[0].comparisons["baseline"]
+    assert told(found) == "+0.800 (+0.600 to +1.000)"
+
+
+def test_no_teacher(tmp_path: Path) -> None:
+    """An experiment without a common teacher has its claims as well, and their figures."""
+    (tmp_path / "inputs").mkdir()
+    tables = [
+        table[~table["method"].isin(["teacher", "untrained_teacher"])] for table in networks()
+    ]
+    flags = write_experiment(tmp_path / "inputs", tables, comparison())
+    text = rendered(tmp_path, flags, *PAIR, figures=FIGURES)
+    assert verdicts(text) == ["Can't be said", "Shown", "Shown", "Shown", *verdicts(text)[4:]]
+    assert "this teacher" not in text
+    assert {file.stem for file in (tmp_path / "figures").glob("*.png")} == {*FIGURES}
+
+
 def test_who_is_judged(tmp_path: Path) -> None:
     """Only named methods decide whether attention is learnt; a further teacher isn't judged."""
     flags = written(tmp_path, {Key("kd", "teacher_spearman", 3): 0.1})

@@ -23,6 +23,8 @@ import render_table
 from distillation.measuring.answers import Answers, arrays_of
 from distillation.measuring.kept import keep, measure_kept
 from distillation.metrics import measure_metric
+from distillation.reporting.studies import overview
+from distillation.reporting.study import Study
 from distillation.settings.arguments import run
 from distillation.settings.base import MetricSettings
 from distillation.settings.plugins import declared
@@ -274,6 +276,15 @@ def test_overview(kept: Path) -> None:
             own[name] = f"{cell} ({count}, epochs = {protocol['epochs']}{more})"
         found = dict(zip(names, cells(top, f"| [{title}](#{anchors[title]})"), strict=True))
         assert found == {name: own.get(name, "-") for name in names}
+
+
+def test_studies_of_one_title_stand_each_in_a_row(kept: Path) -> None:
+    """A study that has another's title has a row of its own, which leads to its own section."""
+    studies = [Study(kept / name) for name in ("digits", "digits", "controls_brief")]
+    lines = [line for line in overview(studies) if line.startswith("| [")]
+    assert len(lines) == 3
+    anchors = [line.partition("](#")[2].partition(")")[0] for line in lines]
+    assert anchors[1] == f"{anchors[0]}-1"
 
 
 def test_best_epochs_of_earlier_studies_follow_histories(kept: Path) -> None:

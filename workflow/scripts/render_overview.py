@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         for name, data, _, folder in arguments.experiments
         for cell in read_cells(name, data, Path(folder), metric.label, published)
     ]
-    text = format_overview(cells, metric.label, metric.unit)
+    text = format_overview(cells, metric)
     figure = draw_forest(cells, metric.label, metric.unit)
     with (
         replacing(arguments.csv) as csv_file,

@@ -16,6 +16,7 @@ Example:
 """
 
 import argparse
+import shlex
 from pathlib import Path
 
 from distillation.settings.arguments import Parser, check_counts, read_plugin, run
@@ -64,7 +65,7 @@ def read_students(arguments: argparse.Namespace) -> list[Student]:
     check_counts(arguments, count, *FILES)
     students = []
     for place, (_, *texts) in enumerate(arguments.students):
-        terms = dict(read_plugin("terms", text.split()) for text in texts)
+        terms = dict(read_plugin("terms", shlex.split(text)) for text in texts)
         files = {name: getattr(arguments, name)[place] for name in FILES}
         students.append(Student(with_labels(terms), **files))  # type: ignore[arg-type]
     return students

@@ -227,7 +227,7 @@ def format_claims(
         )
         about = ", for this teacher" if single and claim.verdict != OPEN else ""
         verdict, head = f"{claim.verdict.capitalize()}{about}", f"{place + 1}. {claim.sentence}"
-        rows.append(f"| {head} | **{verdict}** | {results} |")
+        rows.append(table_line([head, f"**{verdict}**", results]))
         sections += claim_section(head, claim, verdict, values, methods, more)
     summary = ["| claim | verdict | criteria |", "| --- | --- | --- |", *rows, ""]
     head = [f"# {title}: the claims, judged", "", *summary]

@@ -35,6 +35,7 @@ OPPOSITE: dict[Outcome, Outcome] = {"shown": "refuted", "refuted": "shown", OPEN
 PAIRS: dict[str, Outcome] = {
     "below": "shown", "above": "refuted", "equivalent": "refuted", "open": OPEN, "one_seed": OPEN,
 }  # fmt: skip
+TURNED = {"below": "above", "above": "below"}
 # What is read of its comparison.csv.
 PAIR = ("method", "reference", "verdict", "sentence", "smallest_difference", "difference", "low",
         "high", "low_90", "high_90")  # fmt: skip
@@ -238,7 +239,8 @@ class Judge(NamedTuple):
         """Compare the maps of each method that a question is about, but for those named in it."""
         students = students_of(self.methods)
         about = {
-            "all": self.methods, "teacher": [TEACHER], "students": students,
+            "all": self.methods, "students": students,
+            "teacher": [each for each in self.methods if each == TEACHER],
             "attentive": self.attentive,
             "others": [each for each in students if each not in self.attentive],
         }[asked.about]  # fmt: skip
@@ -306,7 +308,8 @@ def of_gap(asked: Question, metric: str) -> Question:
 
 def one_teacher(values: Values) -> bool:
     """Return whether there is one teacher, which can't tell how others would be."""
-    return all(len(each.seeds) == 1 for key, each in values.items() if key.method == TEACHER)
+    seeds = {len(each.seeds) for key, each in values.items() if key.method == TEACHER}
+    return seeds == {1}
 
 
 def check_students(flag: str, named: Sequence[str], methods: Methods) -> Sequence[str]:
@@ -332,18 +335,26 @@ def judge_pairs(path: Path, claimed: Sequence[Sequence[str]], methods: Methods) 
     table = read_table(path)
     check_has(f"{path}:", table, PAIR)
     check_column(path, table["verdict"], table["verdict"].isin(list(PAIRS)), ", ".join(PAIRS))
-    known = {(row[0], row[1]): row[2:] for row in table[list(PAIR)].itertuples(index=False)}
+    known: dict[tuple[str, ...], tuple[Outcome, str, float, Estimate | None]] = {}
+    for row in table[list(PAIR)].to_numpy().tolist():
+        method, reference, verdict, sentence, margin, value, low, high, low_90, high_90 = row
+        estimate = Estimate(value, low, high, low_90, high_90)
+        known[method, reference] = PAIRS[verdict], sentence, margin, estimate
+        # What is said of the second beside the first.
+        estimate = Estimate(-value, -high, -low, -high_90, -low_90)
+        turned = PAIRS[TURNED.get(verdict, verdict)], sentence, margin, estimate
+        known.setdefault((reference, method), turned)
     words = "The difference, over seeds and images, is below minus what is of interest, as "
     words += "comparison.csv judges it."
     claims = []
     for pair in claimed:
-        method, reference = check_students("--claimed-below", pair, methods)
-        verdict, sentence, margin, *numbers = known.get((method, reference), ("open", "", math.nan))
-        found = Comparison(PAIRS[verdict], Estimate(*numbers) if numbers else None)
+        asked = (*check_students("--claimed-below", pair, methods),)
+        outcome, sentence, margin, estimate = known.get(asked, (OPEN, "", math.nan, None))
+        found = Comparison(outcome, estimate)
         first, second = (methods[each].label for each in pair)
         claim = f"The {first} student comes out below the {second} student."
-        note = f"> {sentence}" if numbers else "This pair wasn't compared."
-        claims.append(Claim("pair", claim, [Criterion(words, margin, {method: [found]})],
+        note = f"> {sentence}" if sentence else "This pair wasn't compared."
+        claims.append(Claim("pair", claim, [Criterion(words, margin, {asked[0]: [found]})],
                             notes=[note]))  # fmt: skip
     return claims
 

@@ -168,5 +168,5 @@ def measure_fidelity(results: Results, confidence: float) -> pd.DataFrame:
                 mean, *ends = mean_over_seeds(values).interval(confidence)
                 least = 0 if min(values) >= 0 else -math.inf
                 low, high = np.clip(ends, least, 100 if metric.unit == "%" else None).tolist()
-                rows.append((model, len(group), name, mean, low, high))
+                rows.append((model, len(values), name, mean, low, high))
     return pd.DataFrame(rows, columns=["method", "seeds", "measure", "mean", "low", "high"])

@@ -222,7 +222,9 @@ def fidelity_table(compared: Compared) -> list[str]:
         head += [f"{metric.label}, {metric.unit}".rstrip(", "), compared.level]
     rows = []
     for model, group in compared.fidelity.groupby("method", sort=False):
-        cells = [results.labels[str(model)], str(group["seeds"].iloc[0])]
+        # A measure of mistakes has no value where there are none.
+        counts = map(str, sorted({*group["seeds"]}))
+        cells = [results.labels[str(model)], " or ".join(counts)]
         measures = group.set_index("measure")[["mean", "low", "high"]]
         for name, metric in metrics.items():
             mean, low, high = measures.reindex([name]).iloc[0].tolist()

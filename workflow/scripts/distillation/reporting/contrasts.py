@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from distillation.reporting.intervals import ROUNDING
 from distillation.reporting.metric import value_of
 from distillation.reporting.results import Results
 from distillation.reporting.trained import Run
@@ -130,8 +131,10 @@ def contrast(
         raise ValueError(f"{where}: metrics.json of {lacking[0]}, lacks {metric}")
 
     def summed(values: Mapping[str, Any]) -> np.ndarray:
-        signed = (s * np.stack([values[str(run)] for run in arms[m]]) for m, s in signs.items())
-        return np.sum([*signed], axis=0)
+        signed = [s * np.stack([values[str(run)] for run in arms[m]]) for m, s in signs.items()]
+        found = np.sum(signed, axis=0)
+        # What is 0 but for rounding says nothing of how seeds spread.
+        return np.where(np.abs(found) <= ROUNDING * np.abs(signed).max(axis=0), 0, found)
 
     taught = [teachers_of(arm) for arm in arms.values()]
     teachers = min((len({*each}) for each in taught if any(each)), default=0)

@@ -46,6 +46,7 @@ def draw_forest(cells: list[Cell], metric: str, unit: str) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     step = "points" if unit == "%" else unit
-    axes.set_xlabel(f"difference to the baseline in {metric[0].lower() + metric[1:]}, {step}")
+    named = f"{metric[0].lower() + metric[1:]}, {step}".rstrip(", ")
+    axes.set_xlabel(f"difference to the baseline in {named}")
     axes.set_title("Mean and interval over seeds and images; grey: of no interest")
     return figure

@@ -152,7 +152,7 @@ def protocol(results: Results) -> list[str]:
     """Write the arguments of each model's training, a row for each argument."""
     told = {model: flat(group[0].arguments) for model, group in results.groups.items()}
     rows = [
-        [name, *(str(each.get(name, "-")).replace("|", "\\|") for each in told.values())]
+        [name, *(str(each.get(name, "-")) for each in told.values())]
         for name in dict.fromkeys(chain.from_iterable(told.values()))
     ]
     return table_lines(["", *(results.labels[model] for model in told)], rows)

@@ -123,8 +123,8 @@ def check_measurements(tables: Sequence[pd.DataFrame], teachers: Collection[str]
     """Refuse tables whose networks don't belong to one experiment.
 
     Raises:
-        ValueError: the teacher isn't there; a network is in two tables; seeds of a teacher, or
-            students, are of different architectures; points of measurement or collapses differ.
+        ValueError: a network is in two tables; seeds of a teacher, or students, are of different
+            architectures; points of measurement or collapses differ.
     """
     rows = pd.concat([*tables], keys=range(len(tables)), names=["file"])
     by_network = rows.loc[~rows["untrained"]].groupby(["file", "method", "seed"], sort=False)
@@ -135,8 +135,6 @@ def check_measurements(tables: Sequence[pd.DataFrame], teachers: Collection[str]
     names = [f"{method}, seed {seed}" for _, method, seed in found.index]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{twice[0]}, is given twice")
-    if TEACHER not in methods:
-        raise ValueError(f"--metrics: found {'; '.join(names) or 'none'}; expected a {TEACHER}")
     networks = found.set_axis(names)
     alike = [method if method in teachers else "students" for method in methods]
     for _, group in networks[["model", "stages"]].groupby(alike, sort=False):
@@ -147,7 +145,7 @@ def check_measurements(tables: Sequence[pd.DataFrame], teachers: Collection[str]
 def methods_of(
     table: pd.DataFrame, labels: Mapping[str, str], teachers: Collection[str]
 ) -> dict[str, Method]:
-    """Return the teacher and the students as they first appear, named by `labels` where they are.
+    """Return the teacher, if there is one, and the students as they first appear, with labels.
 
     `teachers` aren't students; others than the teacher are left out.
     """

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pandas as pd
 
 from distillation.reporting.quantities import BEST_EPOCH, BEST_MINUS_LAST, commit, hardware, listed
-from distillation.reporting.results import held_out_words, label
+from distillation.reporting.results import TEACHER, held_out_words, label
 from distillation.reporting.tables import table_lines
 from distillation.reporting.trained import check_has, read_json, read_table
 from distillation.settings.base import MetricSettings
@@ -33,11 +33,13 @@ class Cell:
     """A method of an experiment; NaN and "" are what it doesn't have.
 
     Means are over seeds, in the unit of the metric; `best` is the mean of each seed's best test
-    epoch, which isn't used. The difference is to the baseline.
+    epoch, which isn't used. The difference is to the baseline. `pair` stands at the beginning of
+    its experiment's row; a method may have another teacher than the experiment.
     """
 
     experiment: str
     title: str
+    pair: str
     teacher: str
     student: str
     method: str
@@ -59,12 +61,6 @@ class Cell:
     data_sha256: str
     hardware: str
     commit: str
-
-    @property
-    def pair(self) -> str:
-        """What stands at the beginning of its row."""
-        pair = f"{self.title}: {self.teacher} → {self.student}" if self.teacher else self.title
-        return f"{pair}, on held-out images" if self.held_out else pair
 
 
 def read_cells(
@@ -95,8 +91,7 @@ def read_cells(
     about = content["table"]["arguments"]
     runs: dict[str, dict[str, Any]] = {each["model"]: each for each in content["runs"]}
     titles = {model: each["training"]["network_title"] for model, each in runs.items()}
-    taught = (titles[model] for model, each in runs.items() if each["role"] == "teacher")
-    teacher = next(taught, "")
+    common = titles.get(TEACHER, "")
     theirs = {tuple(row[key] for key in PAIR): row for row in published.to_dict("records")}
     # Histories know the accuracy of each epoch, and no other metric.
     gain = BEST_MINUS_LAST if metric == ACCURACY else ""
@@ -107,9 +102,15 @@ def read_cells(
         mean, deviation, seeds = (table.loc[quantity, f"{model}_{end}"] for end in ENDS)
         found = findings.get(model, {})
         numbers = {name: found.get(name, math.nan) for name in NUMBERS}
-        value = theirs.get((data, teacher, titles[model], model), NOTHING)
+        teacher, student = titles.get(f"{model}_{TEACHER}", common), titles[model]
+        pair = f"{about['title']}: {common} → {student}" if common else about["title"]
+        pair += ", on held-out images" * held_out
+        value = NOTHING
+        # They are accuracies.
+        if metric == ACCURACY:
+            value = theirs.get((data, teacher, student, model), NOTHING)
         cell = Cell(
-            experiment=name, title=about["title"], teacher=teacher, student=titles[model],
+            experiment=name, title=about["title"], pair=pair, teacher=teacher, student=student,
             method=model, label=label(model, about["labels"]), seeds=int(seeds),
             epochs=one["training"]["arguments"]["epochs"], mean=mean, deviation=deviation,
             best=mean + table[f"{model}_mean"].get(gain, math.nan),
@@ -127,9 +128,9 @@ def tabulate(cells: list[Cell]) -> pd.DataFrame:
     return pd.DataFrame(cells, columns=[field.name for field in fields(Cell)])
 
 
-def number(value: float, decimals: int = 2, sign: str = "") -> str:
-    """Write a number, or a dash where there is none."""
-    return "-" if math.isnan(value) else f"{value:{sign}.{decimals}f}"
+def number(value: float, decimals: int, sign: str = "") -> str:
+    """Write a number, one that rounds to 0 as 0, or a dash where there is none."""
+    return "-" if math.isnan(value) else f"{value:{sign}z.{decimals}f}"
 
 
 def grid(cells: list[Cell], write: Callable[[Cell], str]) -> list[str]:
@@ -144,36 +145,36 @@ def grid(cells: list[Cell], write: Callable[[Cell], str]) -> list[str]:
     return [*table_lines(["", *labels], lines), ""]
 
 
-def last_epoch(cell: Cell) -> str:
+def last_epoch(cell: Cell, decimals: int) -> str:
     """Write mean ± deviation at the last epoch, and over how many seeds."""
-    spread = "" if math.isnan(cell.deviation) else f" ± {number(cell.deviation)}"
-    return f"{number(cell.mean)}{spread} (n = {cell.seeds})"
+    spread = "" if math.isnan(cell.deviation) else f" ± {number(cell.deviation, decimals)}"
+    return f"{number(cell.mean, decimals)}{spread} (n = {cell.seeds})"
 
 
-def best_epoch(cell: Cell) -> str:
+def best_epoch(cell: Cell, decimals: int) -> str:
     """Write what the best test epoch would have said, and by how much that is more."""
     if math.isnan(cell.best):
         return "-"
-    return f"{number(cell.best)} ({number(cell.best - cell.mean, sign='+')})"
+    return f"{number(cell.best, decimals)} ({number(cell.best - cell.mean, decimals, '+')})"
 
 
-def to_baseline(cell: Cell) -> str:
+def to_baseline(cell: Cell, decimals: int) -> str:
     """Write the difference to the baseline with its interval and what is shown of it."""
     if math.isnan(cell.difference):
         return "-"
     said = cell.verdict if cell.verdict in SHOWN else "can't be said"
-    if math.isnan(cell.low):
-        return f"{number(cell.difference, sign='+')}: {said}"
-    ends = f"{number(cell.low, sign='+')} to {number(cell.high, sign='+')}"
-    return f"{number(cell.difference, sign='+')} ({ends}): {said}"
+    difference, low, high = (
+        number(value, decimals, "+") for value in (cell.difference, cell.low, cell.high)
+    )
+    return f"{difference}: {said}" if low == "-" else f"{difference} ({low} to {high}): {said}"
 
 
-def beside_published(cell: Cell, sources: list[str]) -> str:
+def beside_published(cell: Cell, decimals: int, sources: list[str]) -> str:
     """Write ours and theirs, with the source's number and how theirs was chosen."""
     if math.isnan(cell.published):
         return "-"
-    source = sources.index(cell.source) + 1
-    return f"{number(cell.mean)}; {number(cell.published)} ({cell.published_epoch}, {source})"
+    source, theirs = sources.index(cell.source) + 1, number(cell.published, decimals)
+    return f"{number(cell.mean, decimals)}; {theirs} ({cell.published_epoch}, {source})"
 
 
 def made_from(cells: list[Cell]) -> list[str]:
@@ -192,32 +193,37 @@ def made_from(cells: list[Cell]) -> list[str]:
     return table_lines(["", "Data sha256", "Epochs", "Hardware", "Commit"], rows)
 
 
-def format_overview(cells: list[Cell], metric: str, unit: str) -> str:
-    """Write the tables as Markdown."""
+def format_overview(cells: list[Cell], metric: type[MetricSettings]) -> str:
+    """Write the tables of a metric as Markdown."""
+
+    def table(write: Callable[..., str], *more: Any) -> list[str]:
+        return grid(cells, lambda cell: write(cell, metric.decimals, *more))
+
+    named = f"{metric.label}, {metric.unit}".rstrip(", ")
     margins = tabulate(cells)["smallest_difference"].dropna().unique()
     interest = " or ".join(f"{margin:g}" for margin in margins)
-    lines = ["# Across experiments", "", f"{metric}, {unit}, at the last epoch: mean ± standard"]
+    lines = ["# Across experiments", "", f"{named}, at the last epoch: mean ± standard"]
     lines[-1] += " deviation over n seeds."
-    lines += ["", *grid(cells, last_epoch), "## Differences to the baseline", ""]
+    lines += ["", *table(last_epoch), "## Differences to the baseline", ""]
     lines += [
         "With the interval over seeds and images measured on that comparison.md of each experiment "
         f"explains. Above and below mean by more than {interest or 'what is of interest'}, "
         "equivalent means nearer than that; each experiment's questions are corrected for their "
         "number, and what isn't shown isn't refuted by that. Where one teacher taught, it is said "
         "of that teacher.",
-        "", *grid(cells, to_baseline),
+        "", *table(to_baseline),
     ]  # fmt: skip
     lines += ["## What the best test epoch would have said", ""]
     lines += [
         "Chosen by the images measured on, so not a result; in brackets how much it is above the "
         "last epoch.",
-        "", *grid(cells, best_epoch),
+        "", *table(best_epoch),
     ]  # fmt: skip
     sources = [*dict.fromkeys(cell.source for cell in cells if cell.source)]
     if sources:
         lines += ["## Beside what others published", ""]
         lines += ["Ours; theirs, with the epoch that they report and the source.", ""]
-        lines += grid(cells, lambda cell: beside_published(cell, sources))
+        lines += table(beside_published, sources)
         lines += [f"{place}. {source}" for place, source in enumerate(sources, 1)] + [""]
     lines += ["## How it was made", "", *made_from(cells), ""]
     return "\n".join(lines)

@@ -9,8 +9,8 @@ import pandas as pd
 from distillation.reporting.judged_again import claim_again, earlier_results, judged_again
 from distillation.reporting.quantities import commit, hardware, listed
 from distillation.reporting.results import held_out_words
-from distillation.reporting.study import Study, split_cells
-from distillation.reporting.tables import table_lines
+from distillation.reporting.study import Study
+from distillation.reporting.tables import split_cells, table_lines
 from distillation.reporting.trained import read_table
 
 # The figures of a study, and what they show.
@@ -140,11 +140,14 @@ def overview(studies: list[Study]) -> list[str]:
     """Write headline and epochs of the models that several studies have, with links to these."""
     cells: dict[str, dict[str, str]] = {}
     labels: dict[str, str] = {}
+    anchors: list[str] = []
     for study in studies:
         title = study.about["title"]
-        # As GitHub makes anchors of headings.
+        # As GitHub makes anchors of headings, of which several may be alike.
         anchor = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
-        own = cells[f"[{title}](#{anchor})"] = {}
+        anchors.append(anchor)
+        again = anchors.count(anchor) - 1
+        own = cells[f"[{title}](#{anchor}{f'-{again}' if again else ''})"] = {}
         columns = zip(study.runs.items(), study.headline[1], study.gains, strict=True)
         for (model, group), cell, gain in columns:
             epochs = group[0]["training"]["arguments"]["epochs"]

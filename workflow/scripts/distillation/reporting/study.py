@@ -14,15 +14,11 @@ from distillation.reporting.consistency import flat
 from distillation.reporting.judged_again import NEW
 from distillation.reporting.quantities import BEST_MINUS_LAST
 from distillation.reporting.results import label
+from distillation.reporting.tables import split_cells
 from distillation.reporting.trained import check_has, read_json, read_table
 
 # What publish_results.py says of a study.
 STUDY = ("title", "command", "published", "headline", "labels")
-
-
-def split_cells(line: str) -> list[str]:
-    """Return the cells of a line of a Markdown table."""
-    return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Tables in Markdown."""
 
+import re
 from collections.abc import Iterable
 
 
@@ -10,5 +11,12 @@ def table_lines(head: list[str], rows: Iterable[list[str]]) -> list[str]:
 
 
 def table_line(cells: list[str]) -> str:
-    """Return one line of a Markdown table."""
-    return f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in cells)}|"
+    """Return one line of a Markdown table; what would end a cell is escaped."""
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in escaped)}|"
+
+
+def split_cells(line: str) -> list[str]:
+    """Return the cells of a line of a Markdown table."""
+    cells = re.split(r"(?<!\\)\|", line.strip())[1:-1]
+    return [cell.strip().replace(r"\|", "|") for cell in cells]

@@ -68,15 +68,23 @@ class Teacher(Settings):
         description="a file of weights, or a folder that export_model.py wrote; with network "
         "where it doesn't say itself which one it is",
     )  # fmt: skip
-    per_seed: bool = Field(False, description="one teacher for each seed, not one for all")
-    seed: Seed = Field(0, description="of the one teacher")
+    per_seed: bool = Field(
+        False, description="one teacher for each seed, not one for all; with from, that one's"
+    )
+    seed: Seed = Field(0, description="of the one teacher; with from, that one's")
     training: Map = Field({}, description="keys of training in which it differs")
 
     @model_validator(mode="after")
     def one_source(self) -> Self:
-        """Refuse a teacher without a network, and a brought one for each seed."""
+        """Refuse a teacher of no network or of two sources, and a brought one for each seed."""
         if not (self.network or self.from_ or self.checkpoint):
             raise ValueError("found no network; allowed: network, from or checkpoint")
+        if self.from_ and (self.network or self.checkpoint):
+            other = "network" if self.network else "checkpoint"
+            raise ValueError(
+                f"found from {self.from_} and {other}, as where Snakemake merges two overlays; "
+                f"allowed: one, the other null"
+            )
         if self.checkpoint and self.per_seed:
             raise ValueError("found checkpoint with per_seed true; allowed: false")
         return self

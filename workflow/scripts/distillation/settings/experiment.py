@@ -3,6 +3,7 @@
 The rules of the workflow ask it for all that they need to know; it runs without torch.
 """
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, cached_property, reduce
 from pathlib import Path
@@ -12,7 +13,16 @@ from distillation.record import digest
 from distillation.settings import networks
 from distillation.settings.arguments import flags, plugin_flags, plugin_words
 from distillation.settings.base import MetricSettings, SettingsError, Sizes, TermSettings, checked
-from distillation.settings.config import Choices, Config, Map, Method, Teacher, check_known, merged
+from distillation.settings.config import (
+    Choices,
+    Config,
+    Map,
+    Method,
+    Teacher,
+    check_known,
+    check_map,
+    merged,
+)
 from distillation.settings.networks import Network
 from distillation.settings.plugins import Kind, chosen, chosen_one, declared_beside, names
 from distillation.settings.training import VIEWS, Engine, Machine, Protocol
@@ -39,6 +49,8 @@ RESERVED = (
     "overview",
 )  # fmt: skip
 
+# Names that are no method's: words of the config, folders of results, figures of several methods.
+NO_METHODS = (TEACHER, DEAREST, "attention", "claims", "figures", "students", "test")
 
 # Once for each file in a run of the workflow, which asks for them with every job.
 script_digest, used_digest = map(cache, (digest.code_digest, digest.plugin_digest))
@@ -77,8 +89,8 @@ class Experiment:
             "metrics", metrics, f"{self.where}.evaluation.metrics"
         )
         check_known(compared.metric, self.metrics, f"{self.where}.comparison.metric")
-        for method in (method for pair in compared.pairs for method in pair):
-            check_known(method, self.methods, f"{self.where}.comparison.pairs")
+        self.check_pairs(compared.pairs, "comparison.pairs")
+        self.check_pairs([below] if (below := self.choices.claims.below) else [], "claims.below")
         if self.choices.attention_metrics.object_mask == "stored" and self.data.masks != "stored":
             raise SettingsError(
                 f"{self.where}.attention_metrics.object_mask: found stored with the data "
@@ -89,12 +101,34 @@ class Experiment:
         for method in self.methods:
             self.check_targets(method)
         for method in self.students:
-            self.protocol(method)
+            self.check_warmup(method)
             if asked := self.methods[method].equal_cost:
                 known = self.measures and [DEAREST, *self.measures]
                 check_known(asked, known, f"{self.where}.methods.{method}.equal_cost")
         for teacher in self.teachers:
             self.check_teacher(teacher)
+        if self.metrics[compared.metric].needs_teacher and not self.teachers:
+            raise SettingsError(
+                f"{self.where}.comparison.metric: found {compared.metric}, which needs a teacher, "
+                "and no student has one; allowed: another metric"
+            )
+        labels = [*map(self.label, self.names)]
+        if twice := [label for label in labels if labels.count(label) > 1]:
+            raise SettingsError(
+                f"{self.where}.methods: found the label {twice[0]!r} twice; allowed: one for each"
+            )
+
+    def check_pairs(self, pairs: list[list[str]], key: str) -> None:
+        """Refuse pairs of methods that aren't known, of one method, or that are there twice."""
+        where = f"{self.where}.{key}"
+        for place, pair in enumerate(pairs):
+            for method in pair:
+                check_known(method, self.methods, where)
+            if len({*pair}) < 2 or {*pair} in [{*each} for each in pairs[:place]]:
+                raise SettingsError(
+                    f"{where}: found {' and '.join(pair)}{' twice' * (len({*pair}) == 2)}; "
+                    "allowed: two methods, each pair once"
+                )
 
     # --- Methods -----------------------------------------------------------------------------
 
@@ -105,12 +139,12 @@ class Experiment:
             SettingsError: a name isn't allowed, a term isn't known, or its settings are wrong.
         """
         methods, terms = {}, {}
-        for name, own in self.choices.methods.items():
-            where = f"{self.where}.methods"
-            if name in (TEACHER, DEAREST) or name.endswith(f"_{TEACHER}"):
+        where = f"{self.where}.methods"
+        for name, own in check_map(self.choices.methods, where).items():
+            if name in NO_METHODS or name.endswith(f"_{TEACHER}"):
                 raise SettingsError(
                     f"{where}: found {name!r}; allowed: a name that doesn't end in {TEACHER}, and "
-                    f"isn't {DEAREST}"
+                    f"isn't {', '.join(NO_METHODS[1:])}"
                 )
             beside = {key: own[key] for key in own if key in Method.model_fields}
             named = {key: own[key] for key in own if key not in beside}
@@ -131,6 +165,16 @@ class Experiment:
     def from_table(self, model: str) -> bool:
         """Return whether a model learns from a table of its teacher's logits."""
         return self.taught(model) and self.methods[model].targets == "table"
+
+    def check_warmup(self, method: str) -> None:
+        """Refuse a weight that would still rise when the training ends."""
+        epochs = self.protocol(method).epochs
+        for name, term in self.terms[method].items():
+            if term.warmup_epochs > epochs > 0:
+                raise SettingsError(
+                    f"{self.where}.methods.{method}.{name}.warmup_epochs: found "
+                    f"{term.warmup_epochs} with {epochs} epochs; allowed: 0 to {epochs}"
+                )
 
     def check_targets(self, method: str) -> None:
         """Raise SettingsError for a table of logits where terms need stages, or views differ."""
@@ -599,18 +643,24 @@ class Experiment:
         for method in self.together:
             self.check_pair(method)
             terms = sorted(self.terms[method].items())
-            result += ["--student", method, *(" ".join(plugin_words(*term)) for term in terms)]
+            result += ["--student", method, *(shlex.join(plugin_words(*term)) for term in terms)]
         shared = self.training_flags(self.together[0], seed, *self.together[1:])
         return result + shared + flags({"teacher": self.together_teacher(seed) or None})
 
     # --- Reports -----------------------------------------------------------------------------
 
     def pairs(self) -> list[list[str]]:
-        """List the pairs of method and reference: all with the baseline, and others."""
+        """List the pairs of method and reference: all with the baseline, others, those claimed."""
         others = [method for method in self.students if method != BASELINE]
         found = [[method, BASELINE] for method in others] if BASELINE in self.students else []
         named = [pair for pair in self.choices.comparison.pairs if {*pair} <= {*self.students}]
-        return found + [pair for pair in named if pair not in found]
+        below = self.choices.claims.below
+        if below and {*below} <= {*self.students}:
+            named.append(below)
+        for pair in named:
+            if {*pair} not in [{*each} for each in found]:
+                found.append(pair)
+        return found
 
     def name_flags(self) -> list[str]:
         """Return the experiment's title, what its models are called, and which are teachers."""
