@@ -19,7 +19,9 @@ MOST_NAMES = 20
 def metrics_figure(results: Results) -> Figure:
     """Draw every metric: a dot for each seed, a bar at the mean."""
     metrics = metrics_of(results)
-    width = 1.2 + 1.15 * len(results.groups)
+    # Room for the models, and for the longest title.
+    longest = max(len(metric.label) for metric in metrics.values())
+    width = max(1.2 + 1.15 * len(results.groups), 0.1 * longest)
     names = [below(results, model) for model in results.groups]
     height = 2.8 + 0.2 * max(name.count("\n") for name in names)
     figure, grid = panel_grid(len(metrics), min(len(metrics), 2), (width, height), 0.6)
