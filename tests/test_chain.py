@@ -46,7 +46,7 @@ METHODS = {
     "rkd": ["rkd"],
     "dkd": ["dkd warmup_epochs=2"],
     "dist": ["dist"],
-    "kd_standardised": ["labels weight=0.1", "kd weight=9 temperature=2 standardise=true"],
+    "kd_standardised": ["labels weight=0.1", "kd weight=9 'temperature=2' standardise=true"],
 }
 
 

@@ -72,7 +72,9 @@ class Teacher(Settings):
         False, description="one teacher for each seed, not one for all; with from, that one's"
     )
     seed: Seed = Field(0, description="of the one teacher; with from, that one's")
-    training: Map = Field({}, description="keys of training in which it differs")
+    training: Map = Field(
+        {}, description="keys of training in which it differs; with from, that one's"
+    )
 
     @model_validator(mode="after")
     def one_source(self) -> Self:
