@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -21,8 +22,10 @@ from distillation.export import programs
 from distillation.export.known import Known
 from distillation.export.programs import ONNX, TOLERANCE, Pixels, largest_difference, read_program
 from distillation.measuring.accuracy import predict
-from distillation.networks import Network
+from distillation.networks import Network, build_network
 from distillation.record.checkpoint import load_checkpoint, read_folder, save_checkpoint
+from distillation.settings.base import NetworkSettings
+from distillation.settings.plugins import chosen
 from made import NETWORKS, PROVENANCE, make_model, mistake
 from shell import ROOT, code_blocks, run_in_shell, section, shell_commands
 
@@ -254,6 +257,68 @@ def test_card_says_what_files_say(tmp_path: Path, digits: Dataset) -> None:
     assert "Two" not in text
     assert "/home/me" not in text
     assert "No licence" not in text
+
+
+def test_card_of_a_network_that_was_brought(tmp_path: Path, digits: Dataset) -> None:
+    """Neither it nor a teacher that was brought has epochs that it wasn't trained for here."""
+    provenance = PROVENANCE | {
+        "arguments": {"epochs": 0},
+        "source_sha256": "5a" * 32,
+        "teacher": {"arguments": {"epochs": 0}, "source_sha256": "5b" * 32},
+    }
+    save_checkpoint(tmp_path / "checkpoint.pt", *make_model(), digits, provenance)
+    flags = write_known(tmp_path, provenance)
+    export_model.main(to_folder(tmp_path / "checkpoint.pt", tmp_path / "folder", *flags))
+    text = (tmp_path / "folder" / "README.md").read_text()
+    assert "| epochs | trained elsewhere |" in text
+    assert "| Epochs | trained elsewhere |" in text
+    assert "Measured on 400 test images" in text
+
+
+@pytest.mark.parametrize("of_it", [True, False, None])
+def test_comparison_is_of_the_network(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], of_it: bool | None
+) -> None:
+    """A comparison of other networks is refused; where nothing tells whose it is, the card does."""
+    flags = write_known(tmp_path, PROVENANCE)[-4:]
+    if of_it is not None:
+        runs = [{"model": "at_kd", "training": PROVENANCE if of_it else {"seed": 4}}]
+        (tmp_path / "provenance.json").write_text(json.dumps({"runs": runs}))
+    asked = to_folder(checkpoint, tmp_path / "folder", *flags)
+    if of_it is False:
+        line = mistake(capsys, export_model.main, asked)
+        assert "comparison.csv: of other networks" in line
+        assert not (tmp_path / "folder").exists()
+        return
+    export_model.main(asked)
+    text = (tmp_path / "folder" / "README.md").read_text()
+    assert ("That they are of this network wasn't checked" in text) == (of_it is None)
+
+
+def test_card_says_what_it_wasnt_told(checkpoint: Path, tmp_path: Path) -> None:
+    """Metrics alone don't tell of which size the images were that they are of."""
+    flags = write_known(tmp_path, PROVENANCE)
+    unknown = "What size of images they are of wasn't told"
+    for more, told in ((flags[:2], True), (flags[:6], False)):
+        export_model.main(to_folder(checkpoint, tmp_path / "folder", *more))
+        assert (unknown in (tmp_path / "folder" / "README.md").read_text()) == told
+
+
+def test_image_that_does_not_pass(
+    tmp_path: Path, digits: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A size that is too small for the network is one line."""
+    network = cast(
+        dict[str, NetworkSettings],
+        chosen("networks", {"torchvision": {"model": "squeezenet1_1"}}, "network"),
+    )
+    model = build_network("torchvision", network["torchvision"], 10, 1)
+    save_checkpoint(tmp_path / "checkpoint.pt", model, network, digits, PROVENANCE)
+    flags = to_folder(tmp_path / "checkpoint.pt", tmp_path / "folder")
+    flags[flags.index("--image-size") + 1] = "8"
+    line = mistake(capsys, export_model.main, flags)
+    assert "an image of 8 x 8 pixels and 1 channel(s) doesn't pass through it" in line
+    assert not (tmp_path / "folder").exists()
 
 
 def test_data_is_called_as_one_says(checkpoint: Path, tmp_path: Path) -> None:

@@ -234,6 +234,13 @@ def test_gigantic_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         read_image(file, 8, 3, "crop")
 
 
+def test_other_images_are_not_passed_over(source: Path) -> None:
+    """An image in a format that isn't read is told, and no data are made without it."""
+    Image.new("L", (8, 8)).save(source / "test/dog/more.BMP")
+    with pytest.raises(ValueError, match=r"test/dog/more\.BMP: found \.BMP; allowed: \.png, \.jpg"):
+        arrays_of(source)
+
+
 @pytest.mark.parametrize(
     ("missing", "made", "error", "said"),
     [

@@ -164,7 +164,7 @@ def test_no_teacher(tmp_path: Path) -> None:
     """An experiment without a common teacher has its claims as well, and their figures."""
     (tmp_path / "inputs").mkdir()
     tables = [
-        table[~table["method"].isin(["teacher", "untrained_teacher"])] for table in networks()
+        table.loc[~table["method"].isin(["teacher", "untrained_teacher"])] for table in networks()
     ]
     flags = write_experiment(tmp_path / "inputs", tables, comparison())
     text = rendered(tmp_path, flags, *PAIR, figures=FIGURES)

@@ -127,14 +127,14 @@ def verdicts(folder: Path, *chosen: str) -> str:
         (("above", "open", "open"),
          "Shown to be above the baseline, for this teacher: KD. It can't be said, which is no "
          "equality, of at.",
-         "No method is shown to be above, below or equivalent to KD, for this teacher."),
+         "at isn't shown to be above, below or equivalent to KD, for this teacher."),
         (("above", "above", "below"),
          "Shown to be above the baseline, for this teacher: KD and at.",
          "Shown to be below KD, for this teacher: at."),
         (("below", "equivalent", "one_seed"),
          "Shown to be below the baseline, for this teacher: KD. Shown to be equivalent to the "
          "baseline, for this teacher: at.",
-         "No method is shown to be above, below or equivalent to KD, for this teacher."),
+         "at isn't shown to be above, below or equivalent to KD, for this teacher."),
     ],
 )  # fmt: skip
 def test_answer(page: Path, chosen: tuple[str, ...], first: str, second: str) -> None:
@@ -159,7 +159,7 @@ def test_references_beside_which_nothing_is_shown(page: Path) -> None:
     said = index_text.answer(pd.concat(several), LABELS | {"at": "at", "c": "c"}, "few images")
     assert said.splitlines()[-5:-2] == [
         "Shown to be above c, for this teacher: at.", "",
-        "No method is shown to be above, below or equivalent to KD or at, for this teacher.",
+        "at isn't shown to be above, below or equivalent to KD or at, for this teacher.",
     ]  # fmt: skip
 
 

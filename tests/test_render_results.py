@@ -580,6 +580,17 @@ def test_mistakes_in_publishing(done: Path, tmp_path: Path) -> None:
         write(tree / file, before)
 
 
+def test_what_is_no_study_is_left(done: Path, tmp_path: Path) -> None:
+    """A folder with other files, as that of the results or of all studies, is not replaced."""
+    tree = shutil.copytree(done, tmp_path / "tree")
+    (tree / "studies/digits").mkdir(parents=True)
+    for place in ("results/tiny", "studies"):
+        before = sorted((tree / place).rglob("*"))
+        message = f"{place}, which holds no study; allowed: a new folder"
+        refused(lambda at=place: publish_results.main(publish_flags(tree, tree / at)), message)
+        assert sorted((tree / place).rglob("*")) == before
+
+
 def test_mistakes_in_rendering(kept: Path) -> None:
     """A file that is missing or damaged is one line that names it, and the page stays."""
     kept.with_suffix(".md").write_text("before")

@@ -38,7 +38,13 @@ from safetensors.torch import save
 from distillation.data.dataset import normalise
 from distillation.device import describe_device, prepare_device
 from distillation.export.card import model_card
-from distillation.export.known import Known, read_data, read_measures, read_sentences
+from distillation.export.known import (
+    Known,
+    check_compared,
+    read_data,
+    read_measures,
+    read_sentences,
+)
 from distillation.export.programs import (
     DESCRIPTION,
     ONNX,
@@ -50,7 +56,7 @@ from distillation.export.programs import (
     read_onnx,
     read_program,
 )
-from distillation.networks import Network, count_parameters
+from distillation.networks import Network, count_parameters, probe
 from distillation.record.checkpoint import read_checkpoint, read_folder
 from distillation.record.files import EXPORTED, replacing, replacing_folder
 from distillation.record.provenance import describe_step
@@ -124,6 +130,7 @@ def read_known(arguments: argparse.Namespace, training: dict[str, Any]) -> Known
         known.images, known.held_out = content["images"], content["held_out"]
     if arguments.comparison:
         known.sentences = read_sentences(arguments.comparison, arguments.method)
+        known.compared = check_compared(arguments.comparison, arguments.method, training)
     return known
 
 
@@ -217,6 +224,8 @@ def main(argv: list[str] | None = None) -> None:
         check_onnx()
     device = prepare_device(arguments.device, arguments.threads)
     model, content = read_checkpoint(arguments.checkpoint)
+    # Whether images of this size can pass at all.
+    probe(model, arguments.image_size, content["channels"])
     known = read_known(arguments, content["provenance"])
     described = ("network", "title", "channels", "class_names", "mean", "std")
     family = next(iter(content["network"]))

@@ -229,11 +229,22 @@ def keep_file(file: Path, copy: Path) -> None:
         shutil.copyfile(file, copy)
 
 
+def check_place(folder: Path) -> None:
+    """Refuse a folder whose files would be lost: one that holds something else than a study.
+
+    Raises:
+        ValueError: it does.
+    """
+    if folder.exists() and not (folder / "study.json").is_file():
+        raise ValueError(f"--folder: found {folder}, which holds no study; allowed: a new folder")
+
+
 def main(argv: list[str] | None = None) -> None:
     """Copy, gather, and put the folder in its place."""
     arguments = parse_args(argv)
     results, data = arguments.results, arguments.data_description
     claims = not arguments.without_claims
+    check_place(arguments.folder)
     kept = [results / name for name in (KEPT + CLAIMS if claims else KEPT)]
     kept += sorted((results / "claims").glob("*.png")) if claims else []
     for file in (*kept, data):

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from distillation.export.known import PERCENT, Known, Measure
+from distillation.reporting.trained import ELSEWHERE
 
 TASK = "image-classification"
 
@@ -31,7 +32,7 @@ def model_card(
     weights, config = files
     parts = {
         "The network": table(network_rows(description, parameters)),
-        "How well it does": measures_text(known),
+        "How well it does": measures_text(known, description["provenance"]),
         "Beside other methods": "\n".join(f"- {each}." for each in known.sentences),
         "Teacher": table(teacher_rows(description["provenance"])),
         "Training": table(protocol_rows(description["provenance"])),
@@ -118,15 +119,16 @@ def network_rows(description: Mapping[str, Any], parameters: int) -> dict[str, A
     }
 
 
-def measures_text(known: Known) -> str:
-    """Return the metrics as a table, and what they were measured on."""
+def measures_text(known: Known, training: Mapping[str, Any]) -> str:
+    """Return the metrics as a table, when they were measured, and on what."""
     if not known.measures:
         return ""
     rows = "\n".join(
         f"| {cell(each.label)} | {each.written} | {each.span} |" for each in known.measures
     )
+    when = "" if "source_sha256" in training else "after the last epoch "
     return (
-        f"Measured after the last epoch on {known.images:,} {known.split} images:\n\n"
+        f"Measured {when}on {known.images:,} {known.split} images:\n\n"
         f"| | value | {PERCENT} interval over images |\n|---|---:|---:|\n{rows}"
     )
 
@@ -138,7 +140,7 @@ def teacher_rows(training: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     return {
         "Network": teacher.get("network_title"),
-        "Epochs": arguments_of(teacher).get("epochs"),
+        "Epochs": epochs_of(teacher),
         "Seed": teacher.get("seed"),
         "Data, sha256": teacher.get("data_sha256"),
         "Brought from elsewhere, sha256": teacher.get("source_sha256"),
@@ -155,6 +157,8 @@ def protocol_rows(training: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in arguments.items()
         if name not in ("network", "term")
     }
+    if "epochs" in rest:
+        rest["epochs"] = epochs_of(training)
     return terms | rest | {"seed": training.get("seed")}
 
 
@@ -170,12 +174,16 @@ def limits(description: Mapping[str, Any], known: Known) -> list[str]:
             "The numbers are of this one training. Intervals are over the images alone, and say "
             "nothing about other seeds."
         )
-        if known.held_out:
-            told.append("They are of training images that were held out, not of the test split.")
+        if not known.data:
+            told.append("What size of images they are of wasn't told when this card was written.")
     else:
         told.append("No metrics were given when this card was written.")
     if known.sentences:
         told.append("Comparisons are of methods over seeds, for their teacher, data and protocol.")
+        if not known.compared:
+            told.append("That they are of this network wasn't checked.")
+    if known.held_out and (known.measures or known.sentences):
+        told.append("All is of training images that were held out, not of the test split.")
     if not known.licence:
         told.append("No licence of the weights was stated, nor is that of the images told here.")
     return told
@@ -205,6 +213,12 @@ def arguments_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that a provenance has, whatever the file that it is from."""
     arguments = provenance.get("arguments")
     return arguments if isinstance(arguments, dict) else {}
+
+
+def epochs_of(provenance: Mapping[str, Any]) -> Any:
+    """Return how many epochs a network was trained for, or that it was trained elsewhere."""
+    brought = "source_sha256" in provenance
+    return ELSEWHERE if brought else arguments_of(provenance).get("epochs")
 
 
 def commit_of(provenance: Mapping[str, Any]) -> str | None:

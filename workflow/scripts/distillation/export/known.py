@@ -58,6 +58,7 @@ class Known:
     held_out: bool = False
     measures: list[Measure] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
+    compared: bool = False
 
     @property
     def data_name(self) -> str | None:
@@ -153,6 +154,24 @@ def read_measures(
             Measure(name, label, entry["unit"], entry["decimals"], entry["value"], interval)
         )
     return content, measures
+
+
+def check_compared(path: Path, method: str, training: Mapping[str, Any]) -> bool:
+    """Return whether the provenance beside a comparison names this training, if it is there.
+
+    Raises:
+        ValueError: it names others of the method.
+    """
+    record = path.with_name("provenance.json")
+    if not record.is_file():
+        return False
+    runs = read_json(record, ("runs",))["runs"]
+    if training not in [run["training"] for run in runs if run["model"] == method]:
+        raise ValueError(
+            f"{path}: of other networks, as {record} has them; expected a comparison of this "
+            f"checkpoint as {method}"
+        )
+    return True
 
 
 def read_sentences(path: Path, method: str) -> list[str]:

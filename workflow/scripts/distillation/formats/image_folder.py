@@ -20,6 +20,9 @@ from distillation.settings.base import Sizes
 from distillation.settings.data import HoldOutSettings
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+WORDS = ", ".join(IMAGE_SUFFIXES)
+# What else torchvision's ImageFolder reads, or browsers show: to pass it over would lose images.
+OTHER_SUFFIXES = (".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 # Images that a process reads at a time; smaller parts cost more to hand over than to read. By the
 # first part, the time of all is estimated.
 PART = 64
@@ -143,16 +146,14 @@ def images_in(folder: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: there are none.
+        ValueError: there are images of other formats.
     """
-    files = sorted(
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."
-    )
+    shown = sorted(file for file in folder.iterdir() if file.name[0] != ".")
+    if others := [file for file in shown if file.suffix.lower() in OTHER_SUFFIXES]:
+        raise ValueError(f"{others[0]}: found {others[0].suffix}; allowed: {WORDS}")
+    files = [file for file in shown if file.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
-        raise FileNotFoundError(
-            f"{folder}: found no image; expected at least one {', '.join(IMAGE_SUFFIXES)} file"
-        )
+        raise FileNotFoundError(f"{folder}: found no image; expected at least one {WORDS} file")
     return files
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from distillation.reporting.attention_words import margin_of, name_of
 from distillation.reporting.judgement import Asks, Estimate, Outcome, judge, together
@@ -35,7 +35,7 @@ OPPOSITE: dict[Outcome, Outcome] = {"shown": "refuted", "refuted": "shown", OPEN
 PAIRS: dict[str, Outcome] = {
     "below": "shown", "above": "refuted", "equivalent": "refuted", "open": OPEN, "one_seed": OPEN,
 }  # fmt: skip
-TURNED = {"below": "above", "above": "below"}
+TURNED = {name: name for name in PAIRS} | {"below": "above", "above": "below"}
 # What is read of its comparison.csv.
 PAIR = ("method", "reference", "verdict", "sentence", "smallest_difference", "difference", "low",
         "high", "low_90", "high_90")  # fmt: skip
@@ -336,13 +336,14 @@ def judge_pairs(path: Path, claimed: Sequence[Sequence[str]], methods: Methods) 
     check_has(f"{path}:", table, PAIR)
     check_column(path, table["verdict"], table["verdict"].isin(list(PAIRS)), ", ".join(PAIRS))
     known: dict[tuple[str, ...], tuple[Outcome, str, float, Estimate | None]] = {}
-    for row in table[list(PAIR)].to_numpy().tolist():
+    rows: list[Any] = table[list(PAIR)].to_numpy().tolist()
+    for row in rows:
         method, reference, verdict, sentence, margin, value, low, high, low_90, high_90 = row
         estimate = Estimate(value, low, high, low_90, high_90)
         known[method, reference] = PAIRS[verdict], sentence, margin, estimate
         # What is said of the second beside the first.
         estimate = Estimate(-value, -high, -low, -high_90, -low_90)
-        turned = PAIRS[TURNED.get(verdict, verdict)], sentence, margin, estimate
+        turned = PAIRS[TURNED[verdict]], sentence, margin, estimate
         known.setdefault((reference, method), turned)
     words = "The difference, over seeds and images, is below minus what is of interest, as "
     words += "comparison.csv judges it."

@@ -59,7 +59,9 @@ def headline(rows: pd.DataFrame, labels: dict[str, str]) -> str:
         if len(having):
             said.append(f"{words.format(reference)}: {names(having, labels)}.")
     if not said:
-        return f"No method is shown to be above, below or equivalent to {reference}."
+        one = len({*rows["method"]}) == 1
+        which = f"{names(rows, labels)} isn't" if one else f"None of {names(rows, labels)} is"
+        return f"{which} shown to be above, below or equivalent to {reference}."
     left = rows.loc[~rows["verdict"].isin(SHOWN)]
     if len(left):
         said.append(f"{OPEN} {names(left, labels)}.")
@@ -68,7 +70,7 @@ def headline(rows: pd.DataFrame, labels: dict[str, str]) -> str:
 
 def names(rows: pd.DataFrame, labels: dict[str, str]) -> str:
     """List the methods of rows as a sentence does."""
-    *first, last = (labels[method] for method in rows["method"])
+    *first, last = (labels[method] for method in rows["method"].unique())
     return f"{', '.join(first)} and {last}" if first else last
 
 

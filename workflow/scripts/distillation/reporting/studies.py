@@ -11,7 +11,7 @@ from distillation.reporting.quantities import commit, hardware, listed
 from distillation.reporting.results import held_out_words
 from distillation.reporting.study import Study
 from distillation.reporting.tables import split_cells, table_lines
-from distillation.reporting.trained import read_table
+from distillation.reporting.trained import ELSEWHERE, read_table
 
 # The figures of a study, and what they show.
 FIGURES = {
@@ -81,8 +81,8 @@ def protocol(study: Study) -> list[str]:
     rows = []
     for (model, training), arguments in zip(trainings.items(), told, strict=True):
         known = (*PROTOCOL, *LATER, *OF_SCHEDULE.get(arguments.get("schedule"), ()))
-        cells = [str(arguments.get(name, "-")) if name in known else "-"
-                 for name in (*PROTOCOL, *more)]  # fmt: skip
+        shown = arguments | ({"epochs": ELSEWHERE} if "source_sha256" in training else {})
+        cells = [str(shown.get(name, "-")) if name in known else "-" for name in (*PROTOCOL, *more)]
         seeds = ", ".join(str(one["seed"]) for one in study.runs[model])
         # Records from before there were families have depth and width.
         title = training.get("network_title") or "WRN-{depth}-{width}".format(**arguments)
@@ -150,9 +150,11 @@ def overview(studies: list[Study]) -> list[str]:
         own = cells[f"[{title}](#{anchor}{f'-{again}' if again else ''})"] = {}
         columns = zip(study.runs.items(), study.headline[1], study.gains, strict=True)
         for (model, group), cell, gain in columns:
-            epochs = group[0]["training"]["arguments"]["epochs"]
+            training = group[0]["training"]
+            elsewhere = "source_sha256" in training
+            how = ELSEWHERE if elsewhere else f"epochs = {training['arguments']['epochs']}"
             best = f", best epoch + {gain}" if gain.strip("-") else ""
-            own[model] = f"{cell} (n = {len(group)}, epochs = {epochs}{best})"
+            own[model] = f"{cell} (n = {len(group)}, {how}{best})"
             labels.setdefault(model, study.label(model))
     enough = min(2, len(studies))
     models = [model for model in labels if sum(model in row for row in cells.values()) >= enough]

@@ -24,6 +24,9 @@ COLUMNS = (
     "seconds",
 )  # fmt: skip
 
+# In place of the epochs of a network that was brought.
+ELSEWHERE = "trained elsewhere"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -58,7 +61,7 @@ class Run:
     def epochs(self) -> str:
         """How many epochs it was trained for, or that it was trained elsewhere."""
         brought = "source_sha256" in self.training
-        return "trained elsewhere" if brought else str(len(self.history))
+        return ELSEWHERE if brought else str(len(self.history))
 
     def __str__(self) -> str:
         """Return how messages name it."""
