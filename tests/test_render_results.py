@@ -23,7 +23,7 @@ import render_table
 from distillation.measuring.answers import Answers, arrays_of
 from distillation.measuring.kept import keep, measure_kept
 from distillation.metrics import measure_metric
-from distillation.reporting.studies import overview
+from distillation.reporting.studies import overview, protocol
 from distillation.reporting.study import Study
 from distillation.settings.arguments import run
 from distillation.settings.base import MetricSettings
@@ -276,6 +276,22 @@ def test_overview(kept: Path) -> None:
             own[name] = f"{cell} ({count}, epochs = {protocol['epochs']}{more})"
         found = dict(zip(names, cells(top, f"| [{title}](#{anchors[title]})"), strict=True))
         assert found == {name: own.get(name, "-") for name in names}
+
+
+def test_a_teacher_that_was_brought_has_no_epochs(kept: Path) -> None:
+    """It was trained elsewhere, which the table of all studies and that of trainings say."""
+    file = kept / "digits/provenance.json"
+    content = json.loads(file.read_text())
+    for one in content["runs"]:
+        if one["model"] == "teacher":
+            one["training"]["source_sha256"] = "5a" * 32
+            one["training"]["arguments"]["epochs"] = 0
+    file.write_text(json.dumps(content))
+    study = Study(kept / "digits")
+    (row,) = (line for line in overview([study, study]) if line.startswith("| [") and "-1)" in line)
+    assert "(n = 1, trained elsewhere" in row
+    (row,) = (line for line in protocol(study) if line.startswith("| Teacher |"))
+    assert "| trained elsewhere |" in row
 
 
 def test_studies_of_one_title_stand_each_in_a_row(kept: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from distillation.export.known import PERCENT, Known, Measure
-from distillation.reporting.trained import ELSEWHERE
+from distillation.reporting.trained import ELSEWHERE, brought
 
 TASK = "image-classification"
 
@@ -126,7 +126,7 @@ def measures_text(known: Known, training: Mapping[str, Any]) -> str:
     rows = "\n".join(
         f"| {cell(each.label)} | {each.written} | {each.span} |" for each in known.measures
     )
-    when = "" if "source_sha256" in training else "after the last epoch "
+    when = "" if brought(training) else "after the last epoch "
     return (
         f"Measured {when}on {known.images:,} {known.split} images:\n\n"
         f"| | value | {PERCENT} interval over images |\n|---|---:|---:|\n{rows}"
@@ -217,8 +217,7 @@ def arguments_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 def epochs_of(provenance: Mapping[str, Any]) -> Any:
     """Return how many epochs a network was trained for, or that it was trained elsewhere."""
-    brought = "source_sha256" in provenance
-    return ELSEWHERE if brought else arguments_of(provenance).get("epochs")
+    return ELSEWHERE if brought(provenance) else arguments_of(provenance).get("epochs")
 
 
 def commit_of(provenance: Mapping[str, Any]) -> str | None:

@@ -11,7 +11,7 @@ from distillation.reporting.quantities import commit, hardware, listed
 from distillation.reporting.results import held_out_words
 from distillation.reporting.study import Study
 from distillation.reporting.tables import split_cells, table_lines
-from distillation.reporting.trained import ELSEWHERE, read_table
+from distillation.reporting.trained import ELSEWHERE, brought, read_table
 
 # The figures of a study, and what they show.
 FIGURES = {
@@ -81,7 +81,7 @@ def protocol(study: Study) -> list[str]:
     rows = []
     for (model, training), arguments in zip(trainings.items(), told, strict=True):
         known = (*PROTOCOL, *LATER, *OF_SCHEDULE.get(arguments.get("schedule"), ()))
-        shown = arguments | ({"epochs": ELSEWHERE} if "source_sha256" in training else {})
+        shown = arguments | ({"epochs": ELSEWHERE} if brought(training) else {})
         cells = [str(shown.get(name, "-")) if name in known else "-" for name in (*PROTOCOL, *more)]
         seeds = ", ".join(str(one["seed"]) for one in study.runs[model])
         # Records from before there were families have depth and width.
@@ -151,8 +151,8 @@ def overview(studies: list[Study]) -> list[str]:
         columns = zip(study.runs.items(), study.headline[1], study.gains, strict=True)
         for (model, group), cell, gain in columns:
             training = group[0]["training"]
-            elsewhere = "source_sha256" in training
-            how = ELSEWHERE if elsewhere else f"epochs = {training['arguments']['epochs']}"
+            epochs = f"epochs = {training['arguments']['epochs']}"
+            how = ELSEWHERE if brought(training) else epochs
             best = f", best epoch + {gain}" if gain.strip("-") else ""
             own[model] = f"{cell} (n = {len(group)}, {how}{best})"
             labels.setdefault(model, study.label(model))

@@ -1,7 +1,7 @@
 """One trained model: its metrics.json and its history.csv, read."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -60,12 +60,16 @@ class Run:
     @property
     def epochs(self) -> str:
         """How many epochs it was trained for, or that it was trained elsewhere."""
-        brought = "source_sha256" in self.training
-        return ELSEWHERE if brought else str(len(self.history))
+        return ELSEWHERE if brought(self.training) else str(len(self.history))
 
     def __str__(self) -> str:
         """Return how messages name it."""
         return f"{self.model}, seed {self.seed}"
+
+
+def brought(training: Mapping[str, Any]) -> bool:
+    """Return whether the provenance of a training is of a network that was trained elsewhere."""
+    return "source_sha256" in training
 
 
 def read_run(model: str, seed: str, metrics: str, history: str) -> Run:
