@@ -30,6 +30,8 @@ from shell import ENVIRONMENT, ROOT, run_in_shell
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slurm]
 
+START, STOP = (ROOT / "tests/slurm" / name for name in ("start", "stop"))
+
 # The profile's numbers are for clusters that others use as well.
 HURRY = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10"]
 ONE_SEED = "one_seed.yaml"
@@ -120,14 +122,18 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if missing:
         without(f"no {', '.join(missing)}: apt-get install slurmctld slurmd slurm-client munge")
     folder = tmp_path_factory.mktemp("slurm")
-    start, stop = ([str(ROOT / "tests/slurm" / name), str(folder)] for name in ("start", "stop"))
+    # What a killed run of the tests leaves: the shell that it belongs to ends.
+    left = subprocess.run(["sh", "-c", f"{START} {folder}/killed; exit $?"], check=False)
     try:
-        started = subprocess.run(start, check=False, capture_output=True, text=True)
+        started = subprocess.run(
+            [START, folder / "ours"], check=False, capture_output=True, text=True
+        )
         if started.returncode:
             without(f"Slurm doesn't start: {started.stderr.strip()}")
+        assert left.returncode == 0
         yield folder
     finally:
-        subprocess.run(stop, check=True)
+        subprocess.run([STOP, folder / "ours"], check=True)
 
 
 def which(name: str) -> str | None:
@@ -288,6 +294,18 @@ def table(tree: Path) -> dict[str, dict[str, str]]:
     with (tree / "results/tiny/table.csv").open() as file:
         rows = {row["quantity"]: row for row in csv.DictReader(file)}
     return {name: row for name, row in rows.items() if row["unit"] not in ("s", "ms")}
+
+
+def test_one_at_a_time(slurm: Path) -> None:
+    """What a killed run has left is stopped; beside one that lives nothing starts or stops."""
+    assert list((slurm / "killed/state").iterdir())
+    assert not list((slurm / "killed/run").glob("*.pid"))
+    refused = subprocess.run([START, slurm / "other"], check=False, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert refused.stderr == f"process {os.getpid()} has a Slurm in {slurm}/ours\n"
+    subprocess.run([STOP, slurm / "other"], check=True)
+    run_in_shell(slurm, "sinfo")
+    assert not (slurm / "other").exists()
 
 
 def test_table_as_on_this_machine(runs: dict[str, Path], local: Path) -> None:
