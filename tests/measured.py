@@ -23,6 +23,7 @@ HALF, STEP = 0.01, 0.002
 
 # Values of a trained network at stages 1, 2, 3, and of its untrained control.
 MAPS = {
+    "cells": ((1024, 256, 64),) * 2,
     "entropy": ((0.9, 0.8, 0.5), (0.95, 0.9, 0.9)),
     "effective_area": ((0.6, 0.5, 0.4), (0.7, 0.7, 0.7)),
     "image_dependence": ((0.6, 0.5, 0.4), (0.3, 0.2, 0.1)),
@@ -73,6 +74,14 @@ OTHERWISE = {
 Changes = Mapping[tuple[str, str, int, bool], float | None]
 
 
+def around(metric: str) -> tuple[float, float]:
+    """Return by how much a seed is above the one before it, and half of its interval."""
+    if metric == "cells":
+        return 0, 0
+    # Of one image there is no interval.
+    return STEP, math.nan if metric.endswith("_constant") else HALF
+
+
 @cache
 def network(method: str, seed: int, untrained: bool = False) -> pd.DataFrame:
     """Return the rows of one network, or of the untrained control of a method."""
@@ -87,9 +96,8 @@ def network(method: str, seed: int, untrained: bool = False) -> pd.DataFrame:
         if method == "teacher" and metric.startswith("teacher_"):
             continue
         made_up = MAPS[metric][untrained][stage - 1] if metric in MAPS else CONTROLS[metric]
-        value = OTHERWISE.get((method, metric, stage, untrained), made_up) + STEP * seed
-        # Of one image there is no interval.
-        reach = math.nan if metric.endswith("_constant") else HALF
+        step, reach = around(metric)
+        value = OTHERWISE.get((method, metric, stage, untrained), made_up) + step * seed
         rows.append(
             {
                 "model": "WRN-16-1" if method == "teacher" else "WRN-10-1",
@@ -111,8 +119,8 @@ def changed(table: pd.DataFrame, changes: Changes, points: tuple[str, ...]) -> p
         if value is None:
             table = table.loc[~here]
         else:
-            table.loc[here, "value"] = value + STEP * table.loc[here, "seed"]
-            reach = math.nan if metric.endswith("_constant") else HALF
+            step, reach = around(metric)
+            table.loc[here, "value"] = value + step * table.loc[here, "seed"]
             table.loc[here, "low"] = table.loc[here, "value"] - reach
             table.loc[here, "high"] = table.loc[here, "value"] + reach
     return table

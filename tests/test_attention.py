@@ -76,12 +76,22 @@ def every_metric(maps: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("size", [2, 7, 8])
+@pytest.mark.parametrize("size", [3, 7, 8])
 def test_uniform_maps(size: int) -> None:
     """A uniform map has the entropy, area, peak and borders of uniform maps, and no inequality."""
     maps = uniform(size)
     expected = {name: 0.0 if name == "gini" else 1.0 for name in ALONE}
     assert {name: metric(maps).item() for name, metric in ALONE.items()} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("size", "sides"), [(1, False), (2, True)])
+def test_maps_that_are_all_border(size: int, sides: bool) -> None:
+    """A ring that is the whole map has no ratio, which would be 1 of any map; a side may have."""
+    maps = np.random.default_rng(0).random((5, size, size))
+    assert np.isnan(attention.border_energy(maps)).all()
+    for side in ("top", "bottom", "left", "right"):
+        found = attention.border_energy(maps, side)
+        assert np.isfinite(found).all() if sides else np.isnan(found).all()
 
 
 @pytest.mark.parametrize(

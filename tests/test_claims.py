@@ -134,6 +134,22 @@ def test_controls_of_the_object() -> None:
     assert results(judged({**high, **lacking})["object"]) == [OPEN, SHOWN, SHOWN]
 
 
+def test_maps_of_other_sizes() -> None:
+    """Effective areas of maps of other sizes aren't compared; maps of few cells are no point."""
+    claim = judged({Key("at", "cells", 3): 4})["concentration"]
+    assert (results(claim), claim.verdict) == ([SHOWN, SHOWN, SHOWN, OPEN], OPEN)
+    assert [claim.criteria[3].of(method) for method in STUDENTS] == [SHOWN, SHOWN, OPEN, SHOWN]
+    (found,) = claim.criteria[3].comparisons["at"]
+    assert (found.estimate, found.alone) == (None, "maps of 4 and 64 cells")
+    few: Changes = {Key(method, "cells", 3): 4 for method in METHODS}
+    claim = judged({**few, Key("teacher", "effective_area", 3): 0.3})["concentration"]
+    (found,) = claim.criteria[2].comparisons["teacher"]
+    assert (found.outcome, found.alone) == (OPEN, "maps of 4 cells")
+    # Where they weren't measured, what was published stays as it was.
+    unknown: Changes = {Key(method, "cells", 3): None for method in METHODS}
+    assert judged(unknown)["concentration"].verdict == SHOWN
+
+
 def test_one_method_refutes() -> None:
     """A claim about several methods is judged for each, and refuted by one."""
     claim = judged({Key("kd", "effective_area", 3): 0.1})["concentration"]

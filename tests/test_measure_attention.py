@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -33,6 +34,7 @@ from distillation.numerics import collapse_channels
 from distillation.record.checkpoint import load_checkpoint, save_checkpoint
 from distillation.settings.base import NetworkSettings, checked
 from distillation.settings.measures import AttentionMeasures
+from distillation.training.norms import estimate_norms
 from measure_attention import main
 
 CPU = torch.device("cpu")
@@ -55,7 +57,7 @@ TEACHER = {
 }
 BORDER = {"border", *(f"border_{side}" for side in ("top", "bottom", "left", "right"))}
 POOLED = ("effective_area", "image_dependence", "sobel_spearman")
-ALONE = {"entropy", "gini", "peak_over_mean", *BORDER}
+ALONE = {"cells", "entropy", "gini", "peak_over_mean", *BORDER}
 ALONE |= {f"{each}{suffix}" for each in POOLED for suffix in ("", "_pooled")}
 ARTIFICIAL = {f"{name}_{kind}" for name in BORDER for kind in ("constant", "noise")}
 OBJECT = {
@@ -279,6 +281,11 @@ def test_intervals(table: pd.DataFrame) -> None:
         value, low, high = numbers.T
         if str(metric).endswith("_constant"):
             assert np.isnan([low, high]).all(), metric
+        elif metric == "cells":
+            assert (value == low).all()
+            assert (value == high).all()
+            sides = rows.index.get_level_values("stage").map(SIZES)
+            assert (value == np.square(sides)).all()
         else:
             assert ((low < value) & (value < high)).all(), metric
         if metric in ("pointing_game_chance", "object_iou_chance", "object_iou_centre"):
@@ -324,6 +331,7 @@ def test_maps_of_test_images_equal_a_direct_computation(
             "teacher_spearman": attention.spearman(maps, own),
             "teacher_cosine_shuffled": attention.cosine(maps, others),
             "teacher_spearman_shuffled": attention.spearman(maps, others),
+            "cells": np.full(len(maps), side**2),
             "entropy": attention.normalised_entropy(maps),
             "gini": attention.gini(maps),
             "peak_over_mean": attention.peak_over_mean(maps),
@@ -440,6 +448,21 @@ def test_untrained_network_is_where_training_began(measure: Measure, table: pd.D
     assert np.all(learnt["value"] != expected.loc[learnt.index, "value"])
 
 
+def test_norms_forget_what_they_knew(dataset: Dataset) -> None:
+    """Statistics of weights that were read from a file don't stay among those of the images."""
+    fresh = untrained_network({"wrn": PLAIN}, START, dataset, 100, CPU)
+    used = deepcopy(fresh)
+    for module in used.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.load_state_dict(module.state_dict() | {
+                "running_var": torch.full_like(module.weight, 7),
+                "num_batches_tracked": torch.tensor(5000),
+            })  # fmt: skip
+    estimate_norms(used, dataset, START.seed, 100)
+    for own, expected in zip(used.buffers(), fresh.buffers(), strict=True):
+        assert torch.equal(own, expected)
+
+
 @pytest.mark.parametrize(("images", "gamma"), [(180, "ones"), (200, "uniform"), (999, "ones")])
 def test_untrained_network(dataset: Dataset, images: int, gamma: Any) -> None:
     """Parameters are those that the run drew; statistics are means over batches of nearly one size.
@@ -538,7 +561,10 @@ def study_of(networks: dict[str, Network], dataset: Dataset, images: int, **valu
 
 
 def test_any_number_of_stages(networks: dict[str, Network], dataset: Dataset) -> None:
-    """A stage without one of its size has no row beside the teacher; the last has the controls."""
+    """A stage without one of its size has no row beside the teacher; the last has the controls.
+
+    Of one position nothing is measured that needs several, nor of maps pooled to it.
+    """
     study = study_of(networks, dataset, 20)
     assert study.subjects[0].partners == {1: 1, 2: 2, 3: 3}
     stages: dict[str, set[int]] = {}
@@ -547,7 +573,10 @@ def test_any_number_of_stages(networks: dict[str, Network], dataset: Dataset) ->
             stages.setdefault(name.metric, set()).add(name.key.stage)
     assert stages["teacher_cosine"] == {1, 2, 3}
     assert stages["entropy"] == {1, 2, 3}
-    assert stages["effective_area_pooled"] == {1, 2, 3, 4}
+    assert stages["effective_area"] == stages["image_dependence"] == {1, 2, 3}
+    assert stages["border"] == stages["border_noise"] == {1, 2, 3}
+    assert stages["cells"] == {1, 2, 3, 4}
+    assert not [name for name in stages if name.endswith("_pooled")]
     assert stages["deletion"] == stages["deletion_random"] == {4}
     other = dataset.train.images[:, :5, :5]
     tiny = replace(dataset, train=replace(dataset.train, images=other))

@@ -3,18 +3,18 @@ r"""Measure the attention maps of all networks of one seed on the whole test spl
 Inputs: checkpoints, prepared data, and, for the methods that are compared with it, their teacher's
 checkpoint. Outputs: a table (.csv) with a row per network, stage, collapse, point and metric: the
 mean over the test images with its 95 % bootstrap interval; and its provenance (.json).
-Beside each network stands the one that its training began with, whose batch norm knows the training
-images, as a control: measured once for all networks that began as it, under the name untrained_ and
-the first of their methods; the column control has that name in the rows of each of them.
-Points: before_activation (a stage's raw output, as attention transfer takes it), after_activation
-(after the normalisation and activation that follow). Stages are counted from 1; `stages` is their
-number. With a teacher, stages are paired by size. What the metrics are is told in docs/outputs.md;
-those that don't apply have no row. Suffixes: _pooled, of maps averaged to the size of the network's
-smallest; _constant, of one image, the data set's mean, without interval; _noise, of random images;
-_chance, _centre, _other, what a random position, a fixed prior at the centre and the mask of
-another image give; _shuffled, beside the teacher's map of another image; of deletion and insertion,
-_random, _centre, _sobel, _grad_cam, in another order, _minus_random, minus the random orders, and
-the name of any fill but the first.
+Beside each network stands one without training, drawn as that of its run was (also where it began
+with a file of weights), whose batch norm knows the training images, as a control: measured once for
+all networks that began as it, under the name untrained_ and the first of their methods; the column
+control has that name in the rows of each of them. Points: before_activation (a stage's raw output,
+as attention transfer takes it), after_activation (after the normalisation and activation that
+follow). Stages are counted from 1; `stages` is their number. With a teacher, stages are paired by
+size. What the metrics are is told in docs/outputs.md; those that don't apply have no row. Suffixes:
+_pooled, of maps averaged to the size of the network's smallest; _constant, of one image, the data
+set's mean, without interval; _noise, of random images; _chance, _centre, _other, what a random
+position, a fixed prior at the centre and the mask of another image give; _shuffled, beside the
+teacher's map of another image; of deletion and insertion, _random, _centre, _sobel, _grad_cam, in
+another order, _minus_random, minus the random orders, and the name of any fill but the first.
 
 Example:
     python workflow/scripts/measure_attention.py --data results/data/digits.npz \

@@ -143,14 +143,15 @@ def border_energy(maps: np.ndarray, part: BorderPart = "ring") -> np.ndarray:
     """Return the `relative_energy` of the one-pixel ring, or of one of its sides.
 
     A side is the edge row or column; a corner belongs to both of its sides. 1 is uniform; the
-    largest value is one over the part's share of the area.
+    largest value is one over the part's share of the area. Of maps that are all border, as those of
+    2 x 2 positions, NaN: whatever they look at, it would be 1.
     Source of the measure's reason: Alsallakh et al., "Mind the Pad", ICLR 2021.
     """
     edges = {"top": np.s_[0], "bottom": np.s_[-1], "left": np.s_[:, 0], "right": np.s_[:, -1]}
     area = np.zeros(maps.shape[1:])
     for side in edges if part == "ring" else (part,):
         area[edges[side]] = 1
-    return relative_energy(maps, area)
+    return np.full(len(maps), np.nan) if area.all() else relative_energy(maps, area)
 
 
 def centre_prior(side: int) -> np.ndarray:

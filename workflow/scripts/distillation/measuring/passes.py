@@ -20,6 +20,8 @@ from distillation.measuring.subjects import Subject
 # By name of the metric, of some maps.
 Metrics = dict[str, np.ndarray]
 
+# How many positions a map has: tells which effective areas can be compared.
+CELLS = "cells"
 # Their names begin with it where they are of vectors, not of one number for each image.
 DEPENDENCE = "image_dependence"
 CONCENTRATION = {
@@ -141,7 +143,8 @@ def measure_maps(maps: np.ndarray, own: Vectors, coarsest: int, scene: Scene) ->
     """Return what maps are by themselves and beside their images, by name of the metric.
 
     What depends on the number of positions is measured again of maps that are pooled to the size
-    of the network's coarsest ones, so that its stages can be compared.
+    of the network's coarsest ones, so that its stages can be compared. Of one position there is
+    nothing to measure.
 
     Args:
         maps: (N, H, W).
@@ -150,12 +153,14 @@ def measure_maps(maps: np.ndarray, own: Vectors, coarsest: int, scene: Scene) ->
         scene: what the images show.
     """
     metrics = {name: metric(maps) for name, metric in CONCENTRATION.items()}
-    metrics |= measure_borders(maps)
+    metrics |= {CELLS: np.full(len(maps), float(maps[0].size))} | measure_borders(maps)
     pooled = attention.area_average(maps, coarsest)
     # The coarsest maps are their own.
     same = maps.shape[1] == coarsest
     again = own if same else vectors(pooled)
     for suffix, grid, (units, ranks) in (("", maps, own), ("_pooled", pooled, again)):
+        if grid[0].size == 1:
+            continue
         metrics[f"effective_area{suffix}"] = attention.effective_area(grid)
         metrics[f"{DEPENDENCE}{suffix}"] = units
         metrics[f"sobel_spearman{suffix}"] = attention.inner(ranks, scene.edges(grid.shape[1]))

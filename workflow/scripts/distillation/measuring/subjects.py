@@ -137,9 +137,10 @@ def start_of(content: dict[str, Any]) -> Start | None:
 def untrained_network(
     network: dict[str, Any], start: Start, dataset: Dataset, images: int, device: torch.device
 ) -> Network:
-    """Return the network that a run started from, in evaluation mode.
+    """Return the network that a run started from, drawn as it draws it, in evaluation mode.
 
-    Its batch norm knows random training images, at most `images` in all.
+    Weights of a file aren't read. Its batch norm knows random training images, at most `images` in
+    all.
 
     Args:
         network: family and settings, as a checkpoint has them.

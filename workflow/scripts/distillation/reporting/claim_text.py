@@ -107,7 +107,7 @@ def value_table(
 def told(comparison: Comparison) -> str:
     """Write the difference that was judged, and what it shows of one network alone."""
     if comparison.estimate is None:
-        return "not measured"
+        return comparison.alone or "not measured"
     value, low, high = (round(number, 3) + 0.0 for number in comparison.estimate[:3])
     interval = "no interval" if math.isnan(low) else f"{low:+.3f} to {high:+.3f}"
     alone = f"; {comparison.alone}" if comparison.alone else ""

@@ -95,6 +95,7 @@ def orders(metric: str) -> tuple[str, ...]:
 # fmt: off
 AREA, OBJECT, RANKS = "effective_area", "object_energy", "teacher_spearman"
 DEPENDENCE, SOBEL, GAP = "image_dependence", "sobel_spearman", "deletion_minus_random"
+CELLS = "cells"
 # By ranks: the cosine is what attention transfer trains.
 TRANSFER = (
     Question("The student's rank correlation with the teacher in the last stage is above that of "
@@ -181,7 +182,7 @@ CLAIMS = {
 class Comparison(NamedTuple):
     """What a difference shows; where it is of one network, which can't tell, what of that alone.
 
-    Without an estimate, a value wasn't measured.
+    Without an estimate, a value wasn't measured, or can't be compared, and `alone` says why.
     """
 
     outcome: Outcome
@@ -270,6 +271,8 @@ class Judge(NamedTuple):
             reference = right
         if left is None or reference is None or left is reference:
             return Comparison(OPEN)
+        if asked.metric == AREA and (why := self.unlike(method, right)):
+            return Comparison(OPEN, alone=why)
         if (mean := difference(left, reference, shared)) is None:
             return Comparison(OPEN)
         estimate = mean.estimate(1 - self.alpha)
@@ -279,6 +282,20 @@ class Judge(NamedTuple):
         if len(left.seeds) == 1 and method != TEACHER:
             return Comparison(OPEN, estimate, f"this network alone: {outcome}")
         return Comparison(outcome, estimate)
+
+    def unlike(self, method: str, right: Key | float) -> str:
+        """Say why the effective area of a method's last maps can't be compared; "" if it can.
+
+        It depends on the number of cells, so that maps of several sizes differ anyway, and maps of
+        few cells are never a point. Where the cells weren't measured, nothing is said.
+        """
+        key = right if isinstance(right, Key) else Key(method, AREA)
+        found = [self.values.get(Key(each, CELLS)) for each in (method, key.method)]
+        counts = [value for each in found if each for value, _ in each.seeds.values()]
+        least = 0.0 if isinstance(right, Key) else right
+        if len({*counts}) > 1 or (counts and least and 1 / counts[0] >= least):
+            return f"maps of {' and '.join(f'{each:g}' for each in sorted({*counts}))} cells"
+        return ""
 
     def claim(self, name: str) -> Claim:
         """Judge a claim by its name; what explains it is left out where it is about nobody."""

@@ -28,6 +28,8 @@ def estimate_norms(model: Network, dataset: Dataset, seed: int, images: int = IM
     device = next(model.parameters()).device
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
+            # Of weights that were read, the count of batches would go on.
+            module.reset_running_stats()
             # torch's notation for the mean over all batches.
             module.momentum = None
     generator = torch.Generator().manual_seed(seed)
