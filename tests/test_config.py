@@ -139,7 +139,32 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "teacher that is nowhere": (
         "experiments: {cifar10: {teacher: {from: mnist}}}",
-        ["from: ", "'mnist'", "digits, cifar10"],
+        ["experiments.cifar10.teacher.from: ", "'mnist'", "digits, cifar10"],
+    ),
+    "network of a method's own teacher": (
+        "experiments: {digits: {methods: {kd: {teacher: {network: {wrn: {depth: 11}}}}}}}",
+        [f"{DIGITS}.methods.kd.teacher.network.wrn.depth: ", "11", "6 n + 4"],
+    ),
+    "seeds for another experiment's teacher": (
+        "experiments: {mine: {extends: digits, teacher: {from: digits, per_seed: true}}}",
+        ["experiments.mine.teacher.per_seed: ", "found true", "from digits"],
+    ),
+    "seed for another experiment's teacher, of a method": (
+        "experiments: {mine: {extends: digits, teacher: {from: digits}}, "
+        "more: {extends: mine, methods: {kd: {teacher: {seed: 3}}}}}",
+        ["experiments.more.methods.kd.teacher.seed: ", "found 3", "from digits"],
+    ),
+    "null where the defaults have a map": (
+        "experiments: {digits: {training: null}}",
+        [f"{DIGITS}.training: ", "found null", "a map"],
+    ),
+    "misspelt extends": (
+        "experiments: {mine: {extend: digits}}",
+        ["experiments.mine: ", "'extend'", "did you mean extends?"],
+    ),
+    "misspelt key that is null": (
+        "experiments: {cifar10: {student: {trainin: null}}}",
+        ["experiments.cifar10.student: ", "'trainin'", "did you mean training?"],
     ),
     "network of a brought teacher": (
         "experiments: {digits: {teacher: {checkpoint: t.pt, network: {wrn: {depth: 11}}}}}",
@@ -226,6 +251,10 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "experiments: {digits: {student: {depth: 16, width: 2}}}",
         [f"{DIGITS}.student: ", "network: {wrn: {depth: 16, width: 2}}"],
     ),
+    "half of an old spelling of a network": (
+        "experiments: {digits: {student: {depth: 16}}}",
+        [f"{DIGITS}.student: ", "network: {wrn: {depth: 16}}, with width beside it"],
+    ),
     "old spelling of targets": (
         "defaults: {methods: {kd: {teacher_targets: table}}}",
         ["defaults.methods.kd: ", "write targets: table"],
@@ -242,6 +271,18 @@ def test_mistake(load: Load, mistake: str) -> None:
     message = str(stopped.value)
     assert "\n" not in message
     assert [fragment for fragment in fragments if fragment not in message] == [], message
+
+
+def test_method_that_is_taken_away(load: Load) -> None:
+    """Pairs and claims of the defaults that name a method which is null are left out."""
+    experiment = load(
+        "experiments: {mine: {extends: digits, students: [baseline, kd, at], "
+        "methods: {at_kd: null, baseline_long: null}}}"
+    )["mine"]
+    assert {*experiment.methods}.isdisjoint({"at_kd", "baseline_long"})
+    assert experiment.choices.claims.below is None
+    pairs = {method for pair in experiment.pairs() for method in pair}
+    assert pairs == {"baseline", "kd", "at"}
 
 
 UNLIKE = """\

@@ -222,6 +222,12 @@ def test_missing_array_is_named(tmp_path):
         ({"mean": np.array([1.0, np.nan, 3.0])}, "[1.0, nan, 3.0]; expected finite numbers"),
         ({"std": np.array([4.0, 0.0, 6.0])}, "[4.0, 0.0, 6.0]; expected finite numbers above 0"),
         ({"held_out": np.array([1])}, "held_out is int64 (1,) [1]; expected one truth value"),
+        ({"class_names": np.array("cat")}, "class_names is <U3 () cat; expected a list of texts"),
+        ({"class_names": np.array([["cat", "dog"]])}, "class_names is <U3 (1, 2)"),
+        ({"class_names": np.array([0, 1])}, "class_names is int64 (2,) [0, 1]; expected a list"),
+        ({"class_names": np.array(["cat"])}, "['cat']; expected two or more, none twice"),
+        ({"class_names": np.array(["cat", "cat"])}, "['cat', 'cat']; expected two or more, none"),
+        ({"train_images": images_of(4, 6, 0)}, "train_images is uint8 (4, 6, 6, 0); expected"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(

@@ -439,6 +439,17 @@ UNSERVED = {
     "sp: {}, rkd: {}, hint: {}, dkd: {warmup_epochs: 0}": None,
     "kd: {}": None,
 }
+# Settings of the tiny experiment that name files, or images, that aren't as they say.
+ABSENT = {
+    "teacher: {checkpoint: no.pt}": "teacher.checkpoint: no.pt: no such file",
+    "teacher: {checkpoint: .}": "teacher.checkpoint: model.safetensors: no such file",
+    "methods: {kd: {teacher: {checkpoint: no.pt}}}":
+        "methods.kd.teacher.checkpoint: no.pt: no such file",
+    "student: {network: {wrn: null, torchvision: {model: resnet18, weights: no.pt}}}":
+        "student: no.pt: no such file",
+    "training: {padding: 64}": "teacher: found padding 64 with images of",
+    "methods: {at_kd: {training: {padding: 64}}}": "methods.at_kd: found padding 64 with images",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("own", UNSERVED)
@@ -464,6 +475,30 @@ def test_networks_that_a_term_cannot_serve(
             ask("own")
         assert str(refused.value).startswith("experiments.tiny.methods.own: ")
         assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("own", ABSENT)
+def test_what_is_not_there(
+    load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: str
+) -> None:
+    """Teachers and weights that are brought, and padding, are looked at before a run."""
+    experiment = load(of_tiny(own))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(type(experiment.data), "check_source", lambda _: None)
+    with pytest.raises(SettingsError, match=re.escape(f"experiments.tiny.{ABSENT[own]}")):
+        experiment.check_sources()
+
+
+def test_two_classes(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits of two classes can't be standardised; those of more can."""
+    for term in ("kd", "dkd"):
+        own = f"own: {{{term}: {{standardise: true, warmup_epochs: 0}}}}"
+        experiment = load(of_tiny(f"students: [own], methods: {{{own}}}"))
+        experiment.check_pair("own")
+        two = experiment.sizes.model_copy(update={"classes": 2})
+        monkeypatch.setattr(experiment, "sizes", two)
+        with pytest.raises(SettingsError, match=f"methods.own: {term}: standardise is true with 2"):
+            experiment.check_pair("own")
 
 
 def test_stages_that_are_not_known_before_a_run(

@@ -3,12 +3,14 @@
 import itertools
 import re
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+import torchvision
+from PIL import Image, ImageOps
 
 from distillation.formats import image_folder
 from distillation.formats.image_folder import PART, Settings, read, read_image
@@ -83,6 +85,7 @@ def test_other_and_hidden_entries_do_not_count(source: Path) -> None:
     (source / "train" / "cat" / "notes.txt").write_text("no image")
     (source / "train" / "cat" / "._0.png").write_text("what macOS leaves beside 0.png")
     (source / "train" / ".cache").mkdir()
+    save(source / "train" / "cat" / ".thumbnails" / "0.png", plain(250))
     (source / "train" / "readme.md").write_text("no class")
     save(source / "train" / "cat" / "3.PNG", plain(200))
     arrays = arrays_of(source)
@@ -232,6 +235,30 @@ def test_gigantic_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     file = save(tmp_path / "image.png", noise(20, 20))
     with pytest.raises(ValueError, match=re.escape(str(file))):
         read_image(file, 8, 3, "crop")
+
+
+def test_folders_within_a_class_count(source: Path) -> None:
+    """Images in folders of a class's folder are its images, as torchvision's ImageFolder has it."""
+    save(source / "train" / "cat" / "part_2" / "more" / "0.png", plain(200))
+    before, settings = arrays_of(source), settings_of(source)
+    expected = torchvision.datasets.ImageFolder(str(source / "train")).targets
+    assert before["train_labels"].tolist() == expected
+    assert before["train_images"][3, 0, 0, 0] == 200
+    assert settings.sizes() == Sizes(train=7, test=4, side=8, channels=1, classes=2)
+
+
+def test_odd_exif_data_spoil_nothing(tmp_path: Path) -> None:
+    """An image is turned upright beside EXIF data that can't be written."""
+    exif = Image.Exif()
+    exif[274], exif[315] = 6, "hello world"
+    # The text, of the artist, under the number of a list of whole numbers.
+    content = exif.tobytes().replace(b"\x01\x3b\x00\x02", b"\x01\x44\x00\x02")
+    pixels = noise(9, 9)
+    Image.fromarray(pixels).save(tmp_path / "odd.png", exif=content)
+    with Image.open(tmp_path / "odd.png") as image, pytest.raises(struct.error):
+        ImageOps.exif_transpose(image)
+    found = read_image(tmp_path / "odd.png", 9, 3, "pad")
+    assert (found == np.rot90(pixels, 3)).all()
 
 
 def test_other_images_are_not_passed_over(source: Path) -> None:

@@ -170,6 +170,33 @@ def test_teachers_from_elsewhere(
         assert (RESULTS / name).read_bytes() == ("there" / RESULTS / name).read_bytes()
 
 
+def test_teacher_that_was_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Dataset
+) -> None:
+    """A teacher that has the same weights in both is one, whatever the commits were."""
+    monkeypatch.chdir(tmp_path)
+    for directory, commit in (("", "one"), ("there", "another")):
+        teacher: dict[str, Any] = TEACHER | {"commit": commit}
+        make_part(directory, digits, place="teacher/seed_7/checkpoint.pt", **teacher)
+        seed = 1 if directory else 0
+        place = f"kd/seed_{seed}/checkpoint.pt"
+        make_part(directory, digits, place=place, teacher=teacher, seed=seed)
+    merge_runs.main(FLAGS)
+    assert (RESULTS / "kd/seed_1/checkpoint.pt").is_file()
+
+
+def test_provenance_that_lacks_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    digits: Dataset,
+) -> None:  # fmt: skip
+    """A checkpoint of another making is named with what its provenance lacks."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(PROVENANCE, "plugins")
+    make_part("there", digits)
+    line = mistake(capsys, merge_runs.main, FLAGS)
+    assert "there/results/tiny/kd/seed_0/checkpoint.pt: provenance lacks plugins" in line
+
+
 @pytest.mark.parametrize("content", [None, b"no archive"])
 def test_nothing_to_join(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],

@@ -133,6 +133,14 @@ def test_archive_of_few_training_images(folder: Path) -> None:
         assert arrays["mean"] == pytest.approx([arrays["train_images"].mean()])
 
 
+def test_what_a_killed_run_unpacked_is_removed(folder: Path) -> None:
+    """The next run removes the folder that one which was killed has left, and its own."""
+    left = folder.parent / ".held.unpacked"
+    (left / "cifar-10").mkdir(parents=True)
+    prepare_data.main(flags(folder))
+    assert not left.exists()
+
+
 def test_processes_change_nothing(folder: Path) -> None:
     """The description, with digest and provenance, is the same text by however many processes."""
     texts = []

@@ -361,6 +361,22 @@ def test_equal_images_and_dead_networks_have_finite_gradients(name: str) -> None
         assert all(each.isfinite().all() for each in gradients if each is not None)
 
 
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize("name", ["dist", "kd", "dkd"])
+def test_equal_logits_have_no_steep_slope(name: str, classes: int) -> None:
+    """An image whose logits are equal, as bfloat16 often has them, pulls no more than others do."""
+    generator = torch.Generator().manual_seed(0)
+    own, other = torch.randn(2, len(LABELS), classes, generator=generator)
+    own[0], own[1], other[1] = 1.5, 0.1, 2.0
+    settings = {"standardise": True} if name != "dist" else {}
+    one = term(name, Pair([], []), **settings)
+    student = own.requires_grad_()
+    found = one(Outputs(student, []), Outputs(other, []), LABELS % classes)
+    (gradient,) = torch.autograd.grad(found.sum(), student)
+    sizes = gradient.norm(dim=1)
+    assert sizes[:2].max() <= 2 * max(sizes[2:].max().item(), 1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", [*FIELD, "kd"])
 def test_half_precision_is_computed_in_float32(name: str, dtype: torch.dtype) -> None:

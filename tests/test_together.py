@@ -165,6 +165,56 @@ def test_stopped_by_a_signal(
     assert_as_alone(METHODS)
 
 
+def test_another_teacher_is_learnt_from(said: Text) -> None:
+    """Students learn anew from a teacher of other weights, whatever its provenance says.
+
+    One that has the same weights, and was only made at another commit, changes nothing.
+    """
+    train_students.main(together())
+    dataset, teacher = read_dataset(Path("data.npz")), Path("teacher.pt")
+    later = {"seed": 7, "commit": "another", "dirty": True}
+    save_checkpoint(teacher, *make_model(seed=7), dataset, later)
+    said()
+    train_students.main(together())
+    assert trained(said()) == set()
+    save_checkpoint(teacher, *make_model(seed=8), dataset, {"seed": 7})
+    train_students.main(together())
+    assert trained(said()) == {"kd", "hint"}
+    assert_as_alone(METHODS)
+
+
+def test_code_of_the_teacher_counts() -> None:
+    """Whoever learns from a network has the digest of its family among those of its plug-ins."""
+    dataset = read_dataset(Path("data.npz"))
+    save_checkpoint(Path("teacher.pt"), *make_model("resnet8"), dataset, {"seed": 7})
+    train_students.main([*together(), "--epochs", "0", "--milestones"])
+    for method in METHODS:
+        provenance = torch.load(Path("together", method, "it.pt"))["provenance"]
+        assert ("networks.resnet" in provenance["plugins"]) is (method != "baseline")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("checkpoint", "kd/it.pt: is a folder; allowed: a file, or nothing yet"),
+        ("history", "kd/it.csv: is a folder; allowed: a file, or nothing yet"),
+        ("tensorboard", "kd/it.events: is no folder; allowed: a folder, or nothing yet"),
+    ],
+)
+def test_files_that_could_not_be_replaced(
+    capsys: pytest.CaptureFixture[str], name: str, words: str
+) -> None:
+    """An output that something else stands in the place of is told before any training."""
+    place = Path("together/kd", f"it.{ENDS[name]}")
+    place.parent.mkdir(parents=True)
+    if name == "tensorboard":
+        place.symlink_to(".", target_is_directory=True)
+    else:
+        place.mkdir()
+    assert words in mistake(capsys, train_students.main, together())
+    assert {*Path("together").glob("**/*")} == {place.parent, place}
+
+
 def test_one_of_another_place_catches_up() -> None:
     """A student that is less far than the others is trained to the end, with the same bits."""
     train_students.main(together())

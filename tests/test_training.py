@@ -1,6 +1,8 @@
 """The training loop: schedules, objective, steps, reproducibility, resume."""
 
+import errno
 import math
+import os
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -513,6 +515,24 @@ def test_state_that_cannot_be_used_is_set_aside(
     assert ("other arguments, data or code" in lines[0]) is (part == "other run")
     assert len(lines) == 5
     assert not marker.exists()
+
+
+def test_state_that_cannot_be_read_now_stays(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails to read says nothing about the state: the run ends, and the state stays."""
+    resume = tmp_path / "resume.pt"
+    train(digits, protocol=changed(schedule="cosine", epochs=1), resume=resume)
+    before = resume.read_bytes()
+
+    def fail(_: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(resume))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fail)
+        with pytest.raises(OSError, match=str(resume)):
+            train(digits, resume=resume)
+    assert resume.read_bytes() == before
 
 
 def test_loss_that_is_not_finite_names_epoch_and_step(digits: Dataset, tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ from typing import Any
 from distillation.record.checkpoint import load_plain
 from distillation.record.files import replacing, replacing_folder
 from distillation.record.job_records import bring_record, inputs, records
+from distillation.record.provenance import without_git
 from distillation.reporting.consistency import check_same, decisive
-from distillation.reporting.trained import check_has, read_json
+from distillation.reporting.trained import PROVENANCE, check_has, read_json
 from distillation.settings.arguments import Parser, run
 
 # Of a teacher that was brought, the checkpoint is called otherwise.
@@ -52,6 +53,7 @@ class Part:
         content = load_plain(self.directory / self.place)
         if not isinstance(content, dict) or not {"state", "provenance"} <= {*content}:
             raise ValueError(f"{self}: no checkpoint of this project")
+        check_has(f"{self}: provenance", content["provenance"], PROVENANCE)
         return content
 
     @property
@@ -159,9 +161,10 @@ def check_trainings(parts: list[Part], teachers: list[dict[str, Any]]) -> None:
     for model in {part.model for part in parts}:
         own = [part for part in parts if part.model == model]
         check_same("training", own, lambda part: decisive(part.training) | part.training["plugins"])
-    known = [*(part.training for part in parts), *teachers]
+    known = [without_git(each) for each in (*(part.training for part in parts), *teachers)]
     for part in parts:
-        if part.training.get("teacher") and part.training["teacher"] not in known:
+        teacher = without_git(part.training.get("teacher"))
+        if teacher and teacher not in known:
             raise ValueError(f"{part}: learnt from a teacher that isn't among the networks")
 
 

@@ -12,7 +12,7 @@ Example:
 
 import argparse
 import json
-import tempfile
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,15 @@ def main(argv: list[str] | None = None) -> None:
     """Read the source and write archive and description."""
     arguments = parse_args(argv)
     ((name, settings),) = arguments.format.items()
-    # Unpacked archives are large: beside the output there is room, in /tmp there may be none.
-    arguments.archive.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=arguments.archive.parent, prefix=".") as folder:
-        arrays = prepare(name, settings, Path(folder), arguments.threads)
+    # Unpacked archives are large: beside the output there is room, in /tmp there may be none. A
+    # killed run leaves them, the next one removes them.
+    folder = arguments.archive.with_name(f".{arguments.archive.stem}.unpacked")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        arrays = prepare(name, settings, folder, arguments.threads)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     description = describe(name, arrays)
     # By how many processes changes nothing.
     told = argparse.Namespace(format=arguments.format)

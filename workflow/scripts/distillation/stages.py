@@ -1,6 +1,6 @@
 """The stages of two networks, and which belong together; known without torch, for a dry run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 Pairing = Literal["by_size", "by_index", "last"]
@@ -16,10 +16,23 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """What a term may know of both networks: the shapes of their stages; none without teacher."""
+    """What a term may know of both networks: the shapes of their stages, and the classes.
+
+    Without teacher it has none; nor has either, before a run, where no term reads stages. Classes
+    are 0 where their number isn't known yet.
+    """
 
     student: list[Shape]
     teacher: list[Shape]
+    classes: int = field(default=0, kw_only=True)
+
+    def check_standardised(self, term: str, standardise: bool) -> None:
+        """Refuse logits of two classes, each +-0.7 when standardised; raise `ValueError`."""
+        if standardise and self.classes == 2:
+            raise ValueError(
+                f"{term}: standardise is true with 2 classes, of which it leaves the order alone, "
+                "without a slope; allowed: false, or more classes"
+            )
 
 
 class Match(NamedTuple):

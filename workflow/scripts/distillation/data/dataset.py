@@ -94,15 +94,19 @@ def check_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
     def expect(holds: bool, name: str, words: str) -> None:
         array = arrays[name]
         if not holds:
-            values = f" {array.tolist()}" * (array.size <= 4)
+            values = f" {array.tolist()}" * (0 < array.size <= 4)
             raise ValueError(
                 f"{path}: {name} is {array.dtype} {array.shape}{values}; expected {words}"
             )
 
-    classes, shape = len(arrays["class_names"]), arrays["train_images"].shape[1:]
+    names = arrays["class_names"]
+    expect(names.ndim == 1 and names.dtype.kind == "U", "class_names", "a list of texts")
+    expect(len({*names.tolist()}) == len(names) > 1, "class_names", "two or more, none twice")
+    classes, shape = len(names), arrays["train_images"].shape[1:]
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
         square = images.ndim == 4 and images.shape[1] == images.shape[2]
+        square = square and images.shape[3] > 0
         expect(square and images.dtype == np.uint8, f"{split}_images", "uint8 (N, H, H, C)")
         expect(
             len(images) > 0 and images.shape[1:] == shape,

@@ -22,7 +22,12 @@ from distillation.settings.data import HoldOutSettings
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 WORDS = ", ".join(IMAGE_SUFFIXES)
 # What else torchvision's ImageFolder reads, or browsers show: to pass it over would lose images.
-OTHER_SUFFIXES = (".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+OTHER_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".pgm", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+)
+# Where EXIF data are kept as text, which Pillow would write anew for an image that is turned.
+EXIF_TEXTS = ("exif", "Raw profile type exif")
 # Images that a process reads at a time; smaller parts cost more to hand over than to read. By the
 # first part, the time of all is estimated.
 PART = 64
@@ -41,7 +46,8 @@ class Settings(HoldOutSettings):
     )
     channels: Literal[1, 3] = Field(description="1 reads as grey, 3 as RGB")
     fit: Literal["crop", "pad"] = Field(
-        description="crop scales the shorter side and cuts the centre; pad centres on black"
+        description="crop scales the shorter side and cuts the centre; pad centres images of at "
+        "most image_size on black"
     )
 
     def identity(self) -> str:
@@ -55,18 +61,14 @@ class Settings(HoldOutSettings):
 
     def source_sizes(self) -> Sizes:
         """Return counts of the files and shape of the images; an absent folder has none."""
-        files = {}
+        files, classes = {}, 0
         for split in ("train", "test"):
-            walk = os.walk(Path(self.source, split), followlinks=True)
-            files[split] = [len(names) for _, _, names in walk]
-        return Sizes(
-            train=sum(files["train"]),
-            test=sum(files["test"]),
-            side=self.image_size,
-            channels=self.channels,
+            walk = [*os.walk(Path(self.source, split), followlinks=True)]
+            files[split] = sum(len(names) for _, _, names in walk)
             # The first folder is that of the classes' folders.
-            classes=max(1, len(files["train"]) - 1),
-        )
+            shown = [name for _, folders, _ in walk[:1] for name in folders if name[0] != "."]
+            classes = classes or len(shown)
+        return Sizes(**files, side=self.image_size, channels=self.channels, classes=max(1, classes))
 
 
 def read(settings: Settings, folder: Path, threads: int) -> dict[str, np.ndarray]:  # noqa: ARG001
@@ -142,13 +144,21 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the image files of a class folder, sorted by name; hidden ones don't count.
+    """Return the image files of a class folder and of folders in it, sorted.
+
+    Hidden files don't count.
 
     Raises:
         FileNotFoundError: there are none.
         ValueError: there are images of other formats.
     """
-    shown = sorted(file for file in folder.iterdir() if file.name[0] != ".")
+    walk = os.walk(folder, followlinks=True)
+    places = sorted(Path(place, name) for place, _, names in walk for name in names)
+    shown = [
+        file
+        for file in places
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
     if others := [file for file in shown if file.suffix.lower() in OTHER_SUFFIXES]:
         raise ValueError(f"{others[0]}: found {others[0].suffix}; allowed: {WORDS}")
     files = [file for file in shown if file.suffix.lower() in IMAGE_SUFFIXES]
@@ -165,6 +175,11 @@ def read_image(file: Path, image_size: int, channels: int, fit: str) -> np.ndarr
     """
     try:
         with Image.open(file) as image:
+            image.load()
+            # From here on Pillow knows them, and doesn't fail on what it can't write.
+            image.getexif()
+            for name in EXIF_TEXTS:
+                image.info.pop(name, None)
             upright = ImageOps.exif_transpose(image)
             fitted = fit_image(convert(upright, channels), image_size, fit)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:

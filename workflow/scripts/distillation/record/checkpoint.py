@@ -339,14 +339,17 @@ def load_plain(path: Path) -> Any:
     """Read tensors, numbers and text that torch.save wrote; nothing in the file is ever run.
 
     Raises:
+        OSError: the file can't be read at all, which says nothing about what it holds.
         ValueError: the file is damaged, or holds something else.
     """
+    content = io.BytesIO(path.read_bytes())
     try:
         # Of a file that isn't zipped, torch would read the pickle formats of long ago.
-        if not zipfile.is_zipfile(path):
+        if not zipfile.is_zipfile(content):
             raise ValueError("not an archive as torch.save writes it")
+        content.seek(0)
         with warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's own message advises to switch the check off.
         raise ValueError(

@@ -84,12 +84,18 @@ def written(value: Any) -> Any:
     return plain(value)
 
 
-def fingerprint(provenance: dict[str, Any]) -> str:
+def without_git(provenance: Any) -> Any:
+    """Return a provenance without the state of git, its own and that of what it was made from."""
+    if not isinstance(provenance, Mapping):
+        return provenance
+    kept = (name for name in provenance if name not in ("commit", "dirty"))
+    return {name: without_git(provenance[name]) for name in kept}
+
+
+def fingerprint(provenance: Mapping[str, Any]) -> str:
     """Return a digest of what decides a run's result: all of `provenance` but the git state."""
-    decisive = {
-        name: value for name, value in provenance.items() if name not in ("commit", "dirty")
-    }
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    decisive = json.dumps(without_git(provenance), sort_keys=True)
+    return hashlib.sha256(decisive.encode()).hexdigest()
 
 
 def git(*command: str) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from distillation.record.provenance import without_git
 from distillation.reporting.trained import Run, by_model
 
 
@@ -40,9 +41,10 @@ def check_one_experiment(
         others = [run for run in students if name not in own_training.get(run.model, ())]
         check_same("training", others, lambda run, name=name: flat({name: run.arguments[name]}))
     check_same("training", students, lambda run: run.training["plugins"], shared=True)
-    trainings = [run.training for run in runs]
+    trainings = [without_git(run.training) for run in runs]
     for run in runs:
-        if run.training.get("teacher") and run.training["teacher"] not in trainings:
+        teacher = without_git(run.training.get("teacher"))
+        if teacher and teacher not in trainings:
             said = "learnt from a teacher that isn't among them"
             raise ValueError(f"the models aren't of one config: {run}, {said}")
         found, told = len(run.history), run.arguments["epochs"]

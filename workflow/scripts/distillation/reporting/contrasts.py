@@ -3,7 +3,6 @@
 Letters: S seeds, N images. Values are in the unit of the metric, of percent in points.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -11,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from distillation.record.provenance import fingerprint
 from distillation.reporting.intervals import ROUNDING
 from distillation.reporting.metric import value_of
 from distillation.reporting.results import Results
@@ -101,7 +101,7 @@ def designs(results: Results) -> list[tuple[str, str, str, str]]:
 def teachers_of(group: list[Run]) -> list[str]:
     """Return what tells the teachers of runs apart, in the order of their seeds; "" is none."""
     taught = [run.training.get("teacher") for run in sorted(group, key=lambda run: run.seed)]
-    return [json.dumps(teacher, sort_keys=True) if teacher else "" for teacher in taught]
+    return [fingerprint(teacher) if teacher else "" for teacher in taught]
 
 
 def contrast(

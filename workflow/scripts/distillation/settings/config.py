@@ -16,8 +16,10 @@ from distillation.settings.base import (
     SettingsError,
     check_part,
     checked,
+    fields_of,
     plain,
     unknown_key,
+    written,
 )
 from distillation.settings.measures import AttentionImages, AttentionMeasures, Evaluation
 from distillation.settings.plugins import declared, names, path_of
@@ -32,6 +34,10 @@ NAME_WORDS = "a name of lower-case letters, digits and _, that begins with a let
 # Of these keys of a teacher, naming one replaces the others: each says which network it is.
 WHICH = ("network", "from", "checkpoint")
 ROLES = ("teacher", "student")
+# What only an experiment has.
+OWN = ("title", "remark", "data")
+# Where a map has no such key; null is a value.
+ABSENT = object()
 
 
 class Evaluated(Evaluation):
@@ -69,9 +75,9 @@ class Teacher(Settings):
         "where it doesn't say itself which one it is",
     )  # fmt: skip
     per_seed: bool = Field(
-        False, description="one teacher for each seed, not one for all; with from, that one's"
+        False, description="one teacher for each seed, not one for all; not with from"
     )
-    seed: Seed = Field(0, description="of the one teacher; with from, that one's")
+    seed: Seed = Field(0, description="of the one teacher; not with from")
     training: Map = Field(
         {}, description="keys of training in which it differs; with from, that one's"
     )
@@ -217,7 +223,7 @@ def without_nulls(methods: Map) -> Map:
 def check_map(value: Any, where: str) -> Map:
     """Return a value that is to be a map of names; raise SettingsError if it isn't."""
     if not isinstance(value, dict):
-        raise SettingsError(f"{where}: found {value!r}; allowed: a map")
+        raise SettingsError(f"{where}: found {written(value)}; allowed: a map")
     for key in value:
         if not isinstance(key, str) or not NAME.fullmatch(key):
             raise SettingsError(f"{where}: found the name {key!r}; allowed: {NAME_WORDS}")
@@ -263,11 +269,10 @@ class Config:
         self.content = plain(content)
         self.data = read_data(self.content["data"])
         defaults, known = (check_map(self.content[key], key) for key in top[2:])
-        if own := [name for name in ("extends", "title", "data", "remark") if name in defaults]:
-            raise SettingsError(f"defaults: unknown key {own[0]!r}; allowed: in experiments only")
-        check_spelling(defaults, "defaults")
-        for name, part in known.items():
-            check_spelling(part, f"experiments.{name}")
+        for where, part in [("defaults", defaults), *known.items()]:
+            where = where if part is defaults else f"experiments.{where}"
+            check_spelling(part, where)
+            check_keys(part, where)
         self.run = self.content["run"]
         named = isinstance(self.run, list) and all(isinstance(name, str) for name in self.run)
         if not named or not self.run or len({*self.run}) < len(self.run):
@@ -285,7 +290,7 @@ class Config:
         if name in below:
             raise SettingsError(f"{where}.extends: goes round in a circle: {', '.join(below)}")
         if not isinstance(known[name], dict):
-            raise SettingsError(f"{where}: found {known[name]!r}; allowed: a map")
+            raise SettingsError(f"{where}: found {written(known[name])}; allowed: a map")
         own = dict(known[name])
         parent = own.pop("extends", None)
         if parent is None:
@@ -302,35 +307,88 @@ class Config:
         """
         chain = self.chain(name)
         together: Map = reduce(merged, (own for _, own in chain))
-        if isinstance(together.get("methods"), dict):
-            together["methods"] = without_nulls(together["methods"])
+        absent = set[str]()
+        if isinstance(methods := together.get("methods"), dict):
+            absent = {method for method, own in methods.items() if own is None}
+            together["methods"] = without_nulls(methods)
         try:
-            choices = checked(Choices, together)
+            choices = without_pairs(checked(Choices, together), absent)
             trainings = {"training": choices.training}
             trainings |= {f"{role}.training": together[role].get("training", {}) for role in ROLES}
             for method, own in choices.methods.items():
                 trainings[f"methods.{method}.training"] = own.get("training", {})
             for key, training in trainings.items():
                 check_part(Protocol, training, key)
-            return choices
         except SettingsError as error:
             raise SettingsError(placed(str(error), chain)) from None
+        check_taken(chain, choices.methods)
+        return choices
 
 
 def placed(message: str, chain: list[tuple[str, Map]]) -> str:
     """Return a message about a key with the map before it that sets this key."""
     key, colon, rest = message.partition(":")
     parts = [] if key == "settings" else key.split(".")
+    unknown = re.match(r" unknown key '(\w+)'", rest)
+    sought = [*parts, *(unknown.groups() if unknown else ())]
     for where, own in reversed(chain):
         value: Any = own
-        for part in parts:
-            value = value.get(part) if isinstance(value, dict) else value
-        unknown = re.match(r" unknown key '(\w+)'", rest)
-        if unknown and isinstance(value, dict):
-            value = value.get(unknown[1])
-        if value is not None and (parts or (unknown and value is not own)):
+        for part in sought:
+            value = value.get(part, ABSENT) if isinstance(value, dict) else value
+        if sought and value is not ABSENT:
             return ".".join([where, *parts]) + colon + rest
     return ".".join([chain[-1][0], *parts]) + colon + rest
+
+
+def check_keys(own: Any, where: str) -> None:
+    """Raise SettingsError for a key that the defaults, or an experiment, can't have."""
+    known = [key for key in fields_of(Choices) if where != "defaults" or key not in OWN]
+    known = known if where == "defaults" else ["extends", *known]
+    for key in own if isinstance(own, dict) else ():
+        if key not in known:
+            raise SettingsError(unknown_key(where, str(key), known))
+
+
+def check_taken(chain: list[tuple[str, Map]], methods: Iterable[str]) -> None:
+    """Refuse seeds that are chosen for a teacher that is taken from another experiment.
+
+    What was chosen before, as by the defaults, is of the teacher that it replaces.
+
+    Raises:
+        SettingsError: a map names `from` beside such a choice, or comes after one that does.
+    """
+    for method in methods:
+        source = None
+        for path in (("teacher",), ("methods", method, "teacher")):
+            for where, own in chain:
+                teacher = below(own, path)
+                if any(teacher.get(key) is not None for key in WHICH):
+                    source = teacher.get("from")
+                given = [key for key in ("per_seed", "seed") if teacher.get(key)]
+                if source and given:
+                    raise SettingsError(
+                        f"{'.'.join([where, *path, given[0]])}: found "
+                        f"{written(teacher[given[0]])} with a teacher from {source}, whose seeds "
+                        "are chosen there; allowed: nothing"
+                    )
+
+
+def below(own: Any, path: Iterable[str]) -> Map:
+    """Return the map at the end of a path of keys, empty where there is none."""
+    for key in path:
+        own = own.get(key) if isinstance(own, dict) else None
+    return own if isinstance(own, dict) else {}
+
+
+def without_pairs(choices: Choices, absent: set[str]) -> Choices:
+    """Return choices without pairs of methods that are absent, whoever asked for them."""
+    compared, claims = choices.comparison, choices.claims
+    pairs = [pair for pair in compared.pairs if not absent & {*pair}]
+    claimed = None if absent & {*(claims.below or ())} else claims.below
+    return choices.model_copy(update={
+        "comparison": compared.model_copy(update={"pairs": pairs}),
+        "claims": claims.model_copy(update={"below": claimed}),
+    })  # fmt: skip
 
 
 # Keys as they were spelt before networks and terms were plug-ins, and where they went.
@@ -369,7 +427,10 @@ def check_spelling(own: Any, where: str) -> None:
 def tell_spelling(where: str, old: Map, new: Map) -> None:
     """Raise the line that says how keys are spelt."""
     text = yaml.safe_dump(plain(new), default_flow_style=True, sort_keys=False, width=1000).strip()
+    # Of a network nothing is inherited since then.
+    lacking = [key for key in ("depth", "width") if "network" in new and key not in old]
+    more = f", with {' and '.join(lacking)} beside it" if lacking else ""
     raise SettingsError(
         f"{where}: {', '.join(old)} {'is' if len(old) == 1 else 'are'} spelt otherwise since "
-        f"version 0.2; write {text[1:-1]}"
+        f"version 0.2; write {text[1:-1]}{more}"
     )

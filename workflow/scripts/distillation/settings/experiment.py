@@ -77,6 +77,7 @@ class Experiment:
 
     def __init__(self, name: str, config: Config, others: "Callable[[str], Experiment]") -> None:
         self.name, self.where, self.others = name, f"experiments.{name}", others
+        self.known = config.content["experiments"]
         if name in RESERVED:
             raise SettingsError(f"{self.where}: found a name of a rule or folder; allowed: others")
         self.choices: Choices = config.choices(name)
@@ -97,7 +98,8 @@ class Experiment:
                 f"{self.choices.data}, which have no masks; allowed: auto, above_zero, none"
             )
         # Everything that may be wrong is looked at, whether a rule asks for it or not.
-        self.student = self.network(self.choices.student.network, "student.network")
+        named = self.choices.student.network
+        self.student = Network(*chosen_one("networks", named, f"{self.where}.student.network"))
         for method in self.methods:
             self.check_targets(method)
         for method in self.students:
@@ -188,22 +190,25 @@ class Experiment:
             )
 
     def check_pair(self, method: str) -> None:
-        """Refuse a method whose terms can't use the stages of student and teacher.
+        """Refuse a method whose terms can't use the classes, or the stages of both networks.
 
-        Their stages are asked for where a term needs them, as far as they are known before a run:
-        not of a teacher that says itself which network it is, nor of data that aren't there yet.
+        Stages are asked for where a term needs them, as far as they are known before a run: not of
+        a teacher that says itself which network it is, nor of data that aren't there yet.
 
         Raises:
             SettingsError: a term can't.
         """
-        terms = [term for term in self.terms[method].values() if term.needs == "stages"]
-        if not terms or not self.sizes.side or not self.network_of(self.teacher_of(method)):
-            return
-        names = (method, self.teacher_of(method))
-        stages = [[Shape(*shape) for shape in self.cost(name)["stages"]] for name in names]
+        terms = self.terms[method].values()
+        staged, classes = [term for term in terms if term.needs == "stages"], self.sizes.classes
+        shapes: list[list[Shape]] = [[], []]
+        known = staged and self.sizes.side and self.network_of(self.teacher_of(method))
+        if known:
+            names = (method, self.teacher_of(method))
+            shapes = [[Shape(*shape) for shape in self.cost(name)["stages"]] for name in names]
         try:
             for term in terms:
-                term.check_pair(Pair(*stages))
+                if known or term not in staged:
+                    term.check_pair(Pair(*shapes, classes=classes))
         except ValueError as error:
             raise SettingsError(f"{self.where}.methods.{method}: {error}") from None
 
@@ -221,10 +226,6 @@ class Experiment:
     def sizes(self) -> Sizes:
         """Counts and shape of the images."""
         return self.data.sizes()
-
-    def network(self, value: Map, where: str) -> Network:
-        """Return the network that a map names."""
-        return Network(*chosen_one("networks", value, f"{self.where}.{where}"))
 
     def protocol(self, model: str) -> Protocol:
         """Return the protocol of a model, a teacher or the students of a method, as chosen."""
@@ -263,13 +264,20 @@ class Experiment:
             )
         return found
 
+    def key(self, model: str) -> str:
+        """Return the place in the config of a teacher, or of a method."""
+        if model in self.methods:
+            return f"{self.where}.methods.{model}"
+        method = model.removesuffix(f"_{TEACHER}")
+        return f"{self.where}.{TEACHER if model == TEACHER else f'methods.{method}.{TEACHER}'}"
+
     def teacher_of(self, method: str) -> str:
         """Return who teaches a method; one without a term for it stands beside the common one."""
         return TEACHER if self.methods[method].teacher is None else f"{method}_{TEACHER}"
 
     def check_teacher(self, name: str) -> None:
         """Raise SettingsError if a teacher's network, training or source can't be used."""
-        where = f"{self.where}.{name}.from"
+        where = f"{self.key(name)}.from"
         if other := self.source(name):
             if other.choices.data != self.choices.data:
                 found = f"the data of {other.name} are {other.choices.data}"
@@ -287,23 +295,35 @@ class Experiment:
 
     def source(self, name: str) -> "Experiment | None":
         """Return the other experiment that a teacher is taken from, if it is."""
-        taken = self.teachers[name].from_
-        return self.others(taken) if taken else None
+        if (taken := self.teachers[name].from_) is None:
+            return None
+        check_known(taken, self.known, f"{self.key(name)}.from")
+        return self.others(taken)
 
     def check_sources(self) -> None:
-        """Raise SettingsError if images, or weights that a training begins with, aren't there.
+        """Raise SettingsError if images, brought teachers or weights to begin with aren't there.
 
-        Nothing that was made of them is then removed to be made again.
+        Nothing that was made of them is then removed to be made again. Or images are too small.
         """
-        where = f"data.{self.choices.data}.source"
+        where, side = f"data.{self.choices.data}.source", self.sizes.side
         try:
             self.data.check_source()
             for model in self.names:
-                where = f"{self.where}.{model}"
+                where = f"{self.where}.student" if model in self.methods else self.key(model)
                 if network := self.network_of(model):
                     network.settings.identity()
+                trainer, trained = (self, model) if model in self.methods else self.origin(model)
+                if model not in self.methods and trainer.teachers[trained].checkpoint:
+                    where = f"{trainer.key(trained)}.checkpoint"
+                    trainer.import_source(trained)
+                elif side and (padding := trainer.protocol(trained).padding) >= side:
+                    raise SettingsError(
+                        f"{self.key(model)}: found padding {padding} with images of {side} "
+                        f"pixels; allowed: 0 to {side - 1}"
+                    )
         except FileNotFoundError as error:
-            raise SettingsError(f"{where}: {error}") from None
+            told = f"{error.filename}: no such file" if error.filename else error
+            raise SettingsError(f"{where}: {told}") from None
 
     def origin(self, name: str) -> "tuple[Experiment, str]":
         """Return the experiment that trains or brings a teacher, and its name there."""
@@ -317,7 +337,9 @@ class Experiment:
         if other := self.source(model):
             return other.network_of(TEACHER)
         network = self.teachers[model].network
-        return None if network is None else self.network(network, f"{model}.network")
+        if network is None:
+            return None
+        return Network(*chosen_one("networks", network, f"{self.key(model)}.network"))
 
     # --- Equal cost --------------------------------------------------------------------------
 
@@ -350,7 +372,7 @@ class Experiment:
         teacher = self.cost(name).get("multiply_accumulates")
         if teacher is None or (trainer.teachers[trained].checkpoint and teacher_included):
             raise SettingsError(
-                f"{self.where}.{name}: is brought, so equal_cost doesn't know its "
+                f"{self.key(name)}: is brought, so equal_cost doesn't know its "
                 f"{'network' if teacher is None else 'training'}; allowed: "
                 f"{'one with network' if teacher is None else 'teacher_included: false'}"
             )
@@ -806,7 +828,6 @@ def load_experiments(content: Map) -> tuple[Config, dict[str, Experiment]]:
     begun: list[str] = []
 
     def experiment(name: str) -> Experiment:
-        check_known(name, config.content["experiments"], "teacher.from")
         if name not in found:
             if name in begun:
                 circle = ", ".join(begun[begun.index(name) :])

@@ -15,6 +15,9 @@ from distillation.networks import Outputs
 from distillation.numerics import at_least_float32
 from distillation.settings.base import TermSettings
 
+# Of their length, below which probabilities less their mean count as none: float32 rounds to 1e-7.
+EPSILON = 1e-6
+
 
 class Settings(TermSettings):
     """DIST: 1 - correlation of the classes of an image, and of the images of a batch in a class."""
@@ -59,7 +62,8 @@ def correlation_distillation(
     - inter-class: T^2 * (1 - mean over N of r over the K classes of an image);
     - intra-class: T^2 * (1 - mean over K of r over the N images in a class).
 
-    T^2 is that of the authors' code. No gradient flows into the teacher.
+    T^2 is that of the authors' code. No gradient flows into the teacher. Of two classes the first
+    tells only whether both networks prefer the same one, and has no slope.
     """
     student, teacher = (
         (at_least_float32(logits) / temperature).softmax(dim=1)
@@ -70,6 +74,12 @@ def correlation_distillation(
 
 
 def correlation(one: Tensor, two: Tensor, dim: int) -> Tensor:
-    """Return the mean of Pearson's correlations along a dimension; 0 of what is constant."""
-    one, two = (each - each.mean(dim=dim, keepdim=True) for each in (one, two))
-    return functional.cosine_similarity(one, two, dim=dim).mean()
+    """Return the mean of Pearson's correlations along a dimension.
+
+    What is constant has a correlation of 0, and no slope: as logits in bfloat16 often are equal, it
+    would be 1 over next to nothing.
+    """
+    centred = one - one.mean(dim=dim, keepdim=True)
+    other = two - two.mean(dim=dim, keepdim=True)
+    varies = centred.norm(dim=dim) > EPSILON * one.norm(dim=dim)
+    return torch.where(varies, functional.cosine_similarity(centred, other, dim=dim), 0).mean()

@@ -15,6 +15,7 @@ from distillation.logits import standardised
 from distillation.networks import Outputs
 from distillation.numerics import at_least_float32
 from distillation.settings.base import TermSettings
+from distillation.stages import Pair
 
 
 class Settings(TermSettings):
@@ -47,11 +48,15 @@ class Settings(TermSettings):
         "2403.01427",
     )
 
+    def check_pair(self, pair: Pair) -> None:
+        """Refuse to standardise the logits of two classes; raise `ValueError`."""
+        pair.check_standardised("dkd", self.standardise)
+
 
 class Term(terms.Term):
     """The parts of `decoupled_distillation`, each with its weight."""
 
-    def __init__(self, settings: Settings, pair: terms.Pair) -> None:  # noqa: ARG002 each term has it
+    def __init__(self, settings: Settings, pair: Pair) -> None:  # noqa: ARG002 each term has it
         super().__init__()
         self.settings = settings
 

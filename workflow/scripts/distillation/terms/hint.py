@@ -2,7 +2,9 @@
 
 Source: Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", arXiv 1412.6550, equation 3. As in
 Tian et al. 2020 (arXiv 1910.10699) the hint is a term beside the labels through the whole training,
-not a stage of training of its own; the regressor is a 1 x 1 convolution.
+not a stage of training of its own. The regressor is a 1 x 1 convolution alone, onto the teacher's
+stage before the activation that follows; that of their code ends in batch norm and ReLU, and its
+target is after the activation, so that their weight is of a loss on another scale.
 """
 
 from typing import ClassVar, Literal
@@ -27,7 +29,10 @@ class Settings(TermSettings):
     needs: ClassVar[Literal["nothing", "logits", "stages"]] = "stages"
 
     weight: float = Field(
-        100, ge=0, description="factor of the term in the total; 100 in arXiv 1910.10699's code"
+        100,
+        ge=0,
+        description="factor of the term in the total; 100 in arXiv 1910.10699's code, of a "
+        "regressor that ends in batch norm and ReLU",
     )
     stage: int = Field(2, ge=1, description="of both networks, counted from 1")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="of the regressor's first weights")

@@ -14,6 +14,7 @@ from distillation.logits import standardised
 from distillation.networks import Outputs
 from distillation.numerics import at_least_float32
 from distillation.settings.base import TermSettings
+from distillation.stages import Pair
 
 Reduction = Literal["batchmean", "legacy_2017"]
 
@@ -36,11 +37,15 @@ class Settings(TermSettings):
         "and temperature 2 in arXiv 2403.01427's code",
     )
 
+    def check_pair(self, pair: Pair) -> None:
+        """Refuse to standardise the logits of two classes; raise `ValueError`."""
+        pair.check_standardised("kd", self.standardise)
+
 
 class Term(terms.Term):
     """See `knowledge_distillation`; of logits as `standardised` gives them, if so chosen."""
 
-    def __init__(self, settings: Settings, pair: terms.Pair) -> None:  # noqa: ARG002 each term has it
+    def __init__(self, settings: Settings, pair: Pair) -> None:  # noqa: ARG002 each term has it
         super().__init__()
         self.settings = settings
 

@@ -4,16 +4,18 @@ import argparse
 import csv
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, astuple, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
+from distillation.data.arrays import digest_arrays
 from distillation.data.dataset import Dataset, check_padding, normalise, read_dataset
 from distillation.device import describe_device, prepare_device
 from distillation.networks import (
@@ -73,6 +75,15 @@ class Student:
     tensorboard: Path | None
     resume: Path | None
 
+    def check_files(self) -> None:
+        """Refuse what couldn't be replaced when the training has ended; raise `ValueError`."""
+        for file in filter(None, (self.checkpoint, self.history, self.resume)):
+            if file.is_dir():
+                raise ValueError(f"{file}: is a folder; allowed: a file, or nothing yet")
+        events = self.tensorboard
+        if events and (events.is_symlink() or (events.exists() and not events.is_dir())):
+            raise ValueError(f"{events}: is no folder; allowed: a folder, or nothing yet")
+
     def report(self, line: str) -> None:
         """Print a line on this network."""
         print(f"{self.checkpoint.parent}: {line}", flush=True)
@@ -126,21 +137,23 @@ def train_and_save(
     time_is_up = time_keeper(arguments.time_limit)
     if arguments.time_limit is not None and not all(student.resume for student in students):
         raise ValueError("time_limit is given without resume, from which a later run would go on")
+    for student in students:
+        student.check_files()
     protocol = taken(Protocol, arguments)
     device = prepare_device(arguments.device, arguments.threads)
     dataset = read_dataset(arguments.data)
     check_padding(protocol.padding, dataset)
-    taught_by, lesson = read_teacher(teacher, targets, dataset, protocol, device)
+    lesson = read_teacher(teacher, targets, dataset, protocol, device)
     with ExitStack() as held:
         for folder in dict.fromkeys(student.checkpoint.parent for student in students):
             held.enter_context(only_run_in(folder))
         stop_asked = held.enter_context(stop_at_signals())
         data = dataset.to(device)
-        runs = [Training(student, arguments, data, taught_by, lesson) for student in students]
+        runs = [Training(student, arguments, data, lesson) for student in students]
         pick_all(runs, arguments, data)
         failures = []
         for group in at_one_place(runs):
-            feed = Feed(data, protocol, taught_by, group[0].picked)
+            feed = Feed(data, protocol, lesson.teacher, group[0].picked)
             learners = [run.learner(feed) for run in group]
             try:
                 fit(learners, arguments.seed, stop_asked, time_is_up)
@@ -153,22 +166,40 @@ def train_and_save(
         raise failures[0]
 
 
+class Lesson(NamedTuple):
+    """What students learn from beside labels: a network, a table of its logits, or nothing.
+
+    Both are on the device. `provenance` is what theirs says of it, and `plugins` are those whose
+    code it runs with.
+    """
+
+    teacher: Network | Tensor | None = None
+    provenance: Mapping[str, Any] = MappingProxyType({})
+    plugins: Sequence[tuple[str, str]] = ()
+
+
 def read_teacher(
     teacher: Path | None,
     targets: Path | None,
     dataset: Dataset,
     protocol: Protocol,
     device: torch.device,
-) -> tuple[Network | Tensor | None, dict[str, Any]]:
-    """Return the teacher or its table on the device, and what provenance says of it."""
+) -> Lesson:
+    """Return the teacher, or its table."""
     if teacher is not None:
         model, content = load_teacher(teacher, dataset, device)
-        return model, {"teacher": content["provenance"]}
+        # Trained in the same way, it may have other weights: on a GPU of another driver.
+        weights = {name: each.cpu().numpy() for name, each in model.state_dict().items()}
+        told = {"teacher": content["provenance"], "teacher_sha256": digest_arrays(weights)}
+        return Lesson(model, told, [("networks", *content["network"])])
     if targets is None:
-        return None, {}
+        return Lesson()
     logits, provenance = read_targets(targets, dataset, protocol)
-    own = provenance.pop("teacher")
-    return logits.to(device), {"teacher": own, "teacher_targets": provenance}
+    told = {
+        "teacher": provenance.pop("teacher"), "teacher_targets": provenance,
+        "teacher_sha256": digest_arrays({"logits": logits.numpy()}),
+    }  # fmt: skip
+    return Lesson(logits.to(device), told)
 
 
 class Training:
@@ -178,8 +209,7 @@ class Training:
         student: terms and files.
         arguments: network, protocol, machine.
         data: on the device where it is trained.
-        teacher: network, or table of its logits, on the device.
-        lesson: what provenance says of the teacher; a network without a term for it has none.
+        lesson: that of all; a network without a term for it has none.
     """
 
     def __init__(
@@ -187,8 +217,7 @@ class Training:
         student: Student,
         arguments: argparse.Namespace,
         data: Dataset,
-        teacher: Network | Tensor | None,
-        lesson: dict[str, Any],
+        lesson: Lesson,
     ) -> None:
         device, size = data.train.images.device, (data.image_size, data.channels)
         self.student, self.network = student, arguments.network
@@ -198,17 +227,18 @@ class Training:
         initialise(self.model, arguments.gamma_init, generator)
         self.begins = self.model.take_weights()
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        taught = needed_of_teacher(student.terms) != "nothing"
-        shapes = stage_shapes(teacher, *size) if taught and isinstance(teacher, Network) else []
-        pair = Pair(stage_shapes(self.model, *size), shapes)
-        self.objective = Objective(student.terms, pair, len(data.class_names)).to(device)
+        lesson = Lesson() if needed_of_teacher(student.terms) == "nothing" else lesson
+        teacher = lesson.teacher if isinstance(lesson.teacher, Network) else None
+        shapes = stage_shapes(teacher, *size) if teacher else []
+        classes = len(data.class_names)
+        pair = Pair(stage_shapes(self.model, *size), shapes, classes=classes)
+        self.objective = Objective(student.terms, pair, classes).to(device)
         # Of one image: a multiply-accumulate is two operations, and the backward pass costs twice
         # the forward pass.
         self.operations = 6 * count_multiply_accumulates(self.model, *size)
-        if taught and isinstance(teacher, Network):
+        if teacher:
             self.operations += 2 * count_multiply_accumulates(teacher, *size)
-        self.provenance = describe_training(arguments, student, data)
-        self.provenance |= lesson if taught else {}
+        self.provenance = describe_training(arguments, student, data, lesson)
         self.identity = fingerprint(self.provenance)
         self.kept = find(student.resume, self.identity, student.report)
 
@@ -279,7 +309,7 @@ def at_one_place(runs: list[Training]) -> list[list[Training]]:
 
 
 def describe_training(
-    arguments: argparse.Namespace, student: Student, data: Dataset
+    arguments: argparse.Namespace, student: Student, data: Dataset, lesson: Lesson
 ) -> dict[str, Any]:
     """Return the provenance of a training, without what is picked later.
 
@@ -289,11 +319,13 @@ def describe_training(
     names = [name for kind in SHARED for name in kind.model_fields]
     own = {name: getattr(arguments, name) for name in names}
     told = argparse.Namespace(network=arguments.network, term=student.terms, **own)
-    plugins = [("networks", family), *(("terms", name) for name in student.terms)]
+    terms = (("terms", name) for name in student.terms)
+    plugins = {("networks", family), *terms, *lesson.plugins}
     begins = {"weights_sha256": network.identity()} if network.identity() else {}
     return describe_step(
         told, PACKAGES, plugins, data_sha256=data.sha256, network_title=network.title,
         code_digest=code_digest(TRAINER), **describe_device(data.train.images.device), **begins,
+        **lesson.provenance,
     )  # fmt: skip
 
 

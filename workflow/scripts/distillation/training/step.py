@@ -7,6 +7,7 @@ V views of an image, K classes.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from itertools import compress
 from typing import NamedTuple
 
@@ -65,7 +66,10 @@ class Feed:
     ) -> None:
         self.dataset, self.protocol, self.teacher, self.picked = dataset, protocol, teacher, picked
         self.device = dataset.train.images.device
-        self.run_teacher = picked.prepared(teacher) if isinstance(teacher, Network) else None
+        # A copy, since a compiled network stays so, and students that run otherwise may follow.
+        self.run_teacher = (
+            picked.prepared(deepcopy(teacher)) if isinstance(teacher, Network) else None
+        )
         self.sizes = batch_sizes(len(dataset.train.labels), protocol.batch_size)
         # An epoch: order of the images, their offsets and flips; and how many steps are done.
         self.drawn = [each.to(self.device) for each in self.draw(0, 1)]
