@@ -40,7 +40,7 @@ from distillation.networks import (
 from distillation.record.checkpoint import load_checkpoint, save_checkpoint
 from distillation.settings.base import NetworkSettings, SettingsError
 from distillation.settings.networks import Network as Named
-from distillation.settings.networks import cost, described
+from distillation.settings.networks import asked, cost, describe_all, described
 from distillation.settings.plugins import chosen
 from learners import assert_same_run, changed, train
 from made import PROVENANCE
@@ -643,16 +643,32 @@ def test_description_of_a_network_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     wrn = Named("wrn", settings_of("wrn", depth=10, width=1))
     described.cache_clear()
-    asked = cost(wrn, 12, 1, 10)
-    assert asked["title"] == "WRN-10-1"
+    told = cost(wrn, 12, 1, 10)
+    assert told["title"] == "WRN-10-1"
     (kept,) = Path(".snakemake/networks").iterdir()
     # Another run of the workflow, which finds no program to ask.
     described.cache_clear()
     monkeypatch.setattr("distillation.settings.networks.DESCRIBE", tmp_path / "none.py")
-    assert cost(wrn, 12, 1, 10) == asked
+    assert cost(wrn, 12, 1, 10) == told
     assert [*kept.parent.iterdir()] == [kept]
     with pytest.raises(SettingsError, match=r"^network WRN-10-1: .*none\.py"):
         cost(wrn, 12, 3, 10)
+
+
+def test_descriptions_of_several_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process tells of all that aren't known; one that can't be built is told when asked."""
+    monkeypatch.chdir(tmp_path)
+    wrn = [Named("wrn", settings_of("wrn", depth=depth, width=1)) for depth in (10, 16)]
+    odd = Named("torchvision", settings_of("torchvision", model="resnet18", stages=["layr1"]))
+    describe_all(asked(each, 12, 1, 10) for each in (*wrn, wrn[0], odd))
+    assert len([*Path(".snakemake/networks").iterdir()]) == 2
+    with monkeypatch.context() as patched:
+        patched.setattr("distillation.settings.networks.DESCRIBE", tmp_path / "none.py")
+        describe_all(asked(each, 12, 1, 10) for each in wrn)
+        for network in wrn:
+            described.cache_clear()
+            expected = describe_network.describe(network.family, network.settings, 12, 1, 10)
+            assert cost(network, 12, 1, 10) == json.loads(json.dumps(expected))
 
 
 def test_description_of_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

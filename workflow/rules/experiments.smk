@@ -18,6 +18,7 @@ from distillation.settings.base import SettingsError
 from distillation.settings.config import check_files
 from distillation.settings.estimates import Estimates
 from distillation.settings.experiment import check_alike, data_code, data_flags, load_experiments
+from distillation.settings.networks import describe_all
 from distillation.settings.versions import other_versions
 
 # Beside Snakemake's own records: digests of code that needn't be parsed again.
@@ -63,6 +64,8 @@ if workflow.is_main_process:
     try:
         for name in ASKED:
             EXPERIMENTS[name].check_sources()
+        describe_all(question for name in ASKED for question in EXPERIMENTS[name].questions())
+        for name in ASKED:
             for method in EXPERIMENTS[name].students:
                 EXPERIMENTS[name].check_pair(method)
         if OVERVIEW:

@@ -1,8 +1,9 @@
 r"""Tell what a network costs and gives: parameters, operations, stages.
 
-Output, on standard output: a JSON map of title, trainable
-parameters, multiply-accumulates of one image's forward pass, values that convolutions write for
-one image, and channels, height and width of each stage.
+Output, on standard output: a JSON map of title, trainable parameters, multiply-accumulates of one
+image's forward pass, values that convolutions write for one image, and channels, height and width
+of each stage. In place of flags, `-` reads them from standard input, a line for each network, and
+writes a line for each.
 
 Example:
     python workflow/scripts/describe_network.py --network wrn depth=16 width=2 \
@@ -11,6 +12,8 @@ Example:
 
 import argparse
 import json
+import shlex
+import sys
 from typing import Any
 
 from pydantic import Field
@@ -74,11 +77,13 @@ def describe(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Describe the network and print it."""
-    arguments = parse_args(argv)
-    [(family, settings)] = arguments.network.items()
-    size = (arguments.image_size, arguments.channels, arguments.classes)
-    print(json.dumps(describe(family, settings, *size)))
+    """Describe the network, or several, and print it."""
+    several = (sys.argv[1:] if argv is None else argv) == ["-"]
+    for flags in map(shlex.split, sys.stdin) if several else [argv]:
+        arguments = parse_args(flags)
+        [(family, settings)] = arguments.network.items()
+        size = (arguments.image_size, arguments.channels, arguments.classes)
+        print(json.dumps(describe(family, settings, *size)), flush=True)
 
 
 if __name__ == "__main__":

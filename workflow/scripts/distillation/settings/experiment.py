@@ -343,11 +343,20 @@ class Experiment:
 
     # --- Equal cost --------------------------------------------------------------------------
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Side, channels and classes of the images, 0 where they aren't known."""
+        return self.sizes.side, self.sizes.channels, self.sizes.classes
+
     def cost(self, model: str) -> dict[str, Any]:
         """Return what describe_network.py counts of a model; nothing of an unknown network."""
-        network, sizes = self.network_of(model), self.sizes
-        shape = (sizes.side, sizes.channels, sizes.classes)
-        return networks.cost(network, *shape) if network else {}
+        network = self.network_of(model)
+        return networks.cost(network, *self.shape) if network else {}
+
+    def questions(self) -> list[networks.Asked]:
+        """List what is asked of describe_network.py about the networks of all models."""
+        named = filter(None, map(self.network_of, self.names))
+        return [networks.asked(network, *self.shape) for network in named]
 
     def views(self, model: str) -> int:
         """Return the number of views of a training image that augmentation makes."""
