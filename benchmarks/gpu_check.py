@@ -55,7 +55,7 @@ from distillation.settings.arguments import Parser, add_flags, run, taken
 from distillation.settings.base import Settings, checked
 from distillation.settings.training import Engine
 from distillation.training.loop import EVALUATION_BATCH
-from distillation.training.precision import Picked, pick
+from distillation.training.precision import Picked, pick, steps_beyond
 from distillation.training.step import Together
 
 PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
@@ -171,6 +171,11 @@ class Checker:
         chosen = [self.arm(name) for name in names]
         return arms.make_students(chosen, data, picked, self.protocol, seed)
 
+    def steps_beyond(self, name: str) -> bool:
+        """Return whether a map of an arm's student is smaller than the stride that it meets."""
+        network = arms.make_network(self.arm(name).student, self.device)
+        return steps_beyond(network, torch.zeros(1, 3, self.scale.side, self.scale.side))
+
     def dataset(self, train: int, test: int = 2) -> Dataset:
         """Return a data set of noise on the device."""
         side = self.scale.side
@@ -193,6 +198,9 @@ class Checker:
 
         Several students train together, and are compared with themselves alone.
         """
+        if not self.cuda and any(map(self.steps_beyond, names)):
+            # A CPU's gradients in bfloat16 would be wrong.
+            picked = replace(picked, precision="float32")
         scale, ways = self.scale, {"again": picked, "resumed": picked}
         if self.cuda:
             graph = replace(picked, graph=True)

@@ -167,10 +167,10 @@ def snakemake(forks: dict[str, str]) -> Snakemake:
     return run
 
 
-def write_pictures(folder: Path) -> None:
-    """Write real handwritten zeros and ones, 8 x 8 pixels, as an image folder of two classes."""
+def write_pictures(folder: Path, classes: tuple[str, ...] = ("zero", "one")) -> None:
+    """Write real handwritten digits, 8 x 8 pixels, 18 of each class, as an image folder."""
     pixels, labels = (np.asarray(array) for array in load_digits(return_X_y=True))
-    for name, digit in (("one", 1), ("zero", 0)):
+    for digit, name in enumerate(classes):
         images = (pixels[labels == digit][:18] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
         for number, image in enumerate(images):
             file = folder / ("train" if number < 12 else "test") / name / f"{number:02}.png"

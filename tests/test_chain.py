@@ -90,11 +90,11 @@ def check_measured(names: list[str], sides: list[int]) -> None:
     table = rows(f"{names[0]}.csv")
     for name in names:
         metrics = json.loads(Path(name, "metrics.json").read_text())
-        assert metrics["images"] == 12
+        assert metrics["images"] == 18
         assert metrics["metrics"].keys() == {"top1_accuracy", "teacher_agreement"}
         with np.load(Path(name, "attention.npz")) as maps:
             found = [maps[f"mean_square_{stage}"] for stage in range(1, len(sides) + 1)]
-        assert [each.shape for each in found] == [(2, side, side) for side in sides]
+        assert [each.shape for each in found] == [(3, side, side) for side in sides]
         assert all(np.isfinite(each).all() for each in found)
         own = [row for row in table if row["method"] == name]
         assert {int(row["stage"]) for row in own} == {*range(1, len(sides) + 1)}
@@ -104,10 +104,10 @@ def check_measured(names: list[str], sides: list[int]) -> None:
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with 36 pictures of real zeros and ones, prepared, and a teacher of them."""
+    """Return a folder with 54 pictures of real digits, prepared, and a teacher of them."""
     folder = tmp_path_factory.mktemp("chain")
     with contextlib.chdir(folder):
-        write_pictures(Path("pictures"))
+        write_pictures(Path("pictures"), ("zero", "one", "two"))
         pictures = ["image_folder", "source=pictures", "image_size=12", "channels=1", "fit=pad"]
         archive = ["--archive", "data.npz", "--description", "data.json"]
         prepare_data.main(["--format", *pictures, *archive])
@@ -157,7 +157,7 @@ def test_table_beside_another_that_is_begun(begun: Path, monkeypatch: pytest.Mon
     kept = ["--resume", "kept", "--targets", "table", "--padding", "1", "--no-flip"]
     tabulate_targets.main([*DATA, "--checkpoint", "teacher/checkpoint.pt", *kept])
     with np.load("table") as table:
-        assert table["logits"].shape == (24, 9, 2)
+        assert table["logits"].shape == (36, 9, 3)
     assert [*other.parent.iterdir()] == [other]
     other.rmdir()
     tabulate_targets.main([*DATA, "--checkpoint", "teacher/checkpoint.pt", *kept])

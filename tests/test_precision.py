@@ -17,9 +17,10 @@ from distillation.training.precision import (
     OPERATIONS_PER_SECOND,
     Picked,
     bfloat16_ratio,
-    dearest_convolution,
+    convolutions,
     fastest,
     pick,
+    steps_beyond,
     try_compiling,
 )
 from distillation.training.resume import Learner
@@ -69,6 +70,25 @@ def test_auto_takes_what_pays(monkeypatch: pytest.MonkeyPatch, ratio: float, exp
     picked, why = picked_by(compile="off")
     assert picked == Picked(expected)
     assert f"{ratio} times as fast" in why
+
+
+def test_a_stride_beyond_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, bfloat16 is left where a map is smaller than the stride that it meets.
+
+    Gradients of the weights that see padding alone were memory that nobody had written there.
+    """
+    small = network()
+    small.stem.stride = (16, 16)  # type: ignore[union-attr]  # of images of 12 x 12
+    assert steps_beyond(small, images())
+    assert not steps_beyond(network(), images())
+    monkeypatch.setattr(precision, "bfloat16_ratio", lambda *_: 3.0)
+    asked = {"compile": "off", "graph": "off"}
+    [(picked, why)] = pick(checked(Engine, asked), small, images(), [SHORT])
+    assert picked == Picked("float32")
+    assert "smaller than the stride" in why
+    with pytest.raises(ValueError, match="precision is bfloat16, but a map is smaller"):
+        pick(checked(Engine, asked | {"precision": "bfloat16"}), small, images(), [SHORT])
+    assert picked_by(compile="off")[0] == Picked("bfloat16")
 
 
 def test_auto_compiles_what_pays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,10 +173,10 @@ def test_ratio_is_measured_on_the_dearest_convolution() -> None:
     """It is a number that a processor can have, and leaves the network as it was."""
     model: Network = network().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    convolution, shape = dearest_convolution(model, images())
     # The first of two equally dear ones of the first stage.
-    assert convolution is not None
-    assert (tuple(convolution.weight.shape), shape) == ((16, 16, 3, 3), (8, 16, 12, 12))
+    dearest = max(convolutions(model, images()), key=lambda each: each.cost)
+    assert dearest.shape == (8, 16, 12, 12)
+    assert dearest.module.weight.shape == (16, 16, 3, 3)
     assert 0 < bfloat16_ratio(model, images()) < 100
     assert model.training
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)

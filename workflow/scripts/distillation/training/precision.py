@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from distillation.settings.training import Engine
 # surrounds it eats the gain. Processors have it (1.8 to 3 times as fast) or emulate it (at most 0.6
 # times).
 WORTHWHILE_RATIO = 1.3
+# Why bfloat16 isn't picked on a CPU, whatever it gains.
+BEYOND = "a map is smaller than the stride of its convolution"
 # Seconds of training below which compiling isn't tried, as what it gains would hardly repay it: on
 # a CPU it takes a minute or so for a few percent at most; on an H100 it took 27 s, and a pass with
 # its gradients was 1.19 times as fast (docs/gpu.md).
@@ -92,10 +94,17 @@ def pick(
 
     Raises:
         ValueError: compiling is asked for on a CPU, and there is no C++ compiler, or a graph
-            where there is no GPU.
+            where there is no GPU, or bfloat16 where a CPU gets its gradients wrong.
     """
     device, reasons = images.device, []
     precision = engine.precision
+    if device.type == "cpu" and precision != "float32" and steps_beyond(network, images):
+        # Of the weights of such a convolution that see padding alone, the gradient in bfloat16 is
+        # whatever stood in memory (torch 2.15 with AVX-512; of larger maps all is right).
+        if precision == "bfloat16":
+            raise ValueError(f"precision is bfloat16, but {BEYOND}; allowed: auto, float32")
+        precision = "float32"
+        reasons.append(BEYOND)
     if precision == "auto":
         ratio = bfloat16_ratio(network, images)
         precision = "bfloat16" if ratio >= WORTHWHILE_RATIO else "float32"
@@ -132,9 +141,10 @@ def bfloat16_ratio(network: Network, images: Tensor) -> float:
 
     1 for a network without convolutions.
     """
-    module, shape = dearest_convolution(network, images)
-    if module is None:
+    found = convolutions(network, images)
+    if not found:
         return 1
+    module, shape, _ = max(found, key=lambda each: each.cost)
     inputs = torch.ones(shape, device=images.device).to(memory_format=torch.channels_last)
     float32, bfloat16 = fastest(
         [
@@ -218,21 +228,36 @@ def repeated(action: Callable[[], object]) -> Callable[[], object]:
     return graph.replay
 
 
-def dearest_convolution(
-    network: Network, images: Tensor
-) -> tuple[nn.Conv2d | None, tuple[int, ...]]:
-    """Return a network's convolution with most operations for a batch, and its input's shape."""
-    found: list[tuple[int, nn.Conv2d, tuple[int, ...]]] = []
+class Convolution(NamedTuple):
+    """A convolution of a network, the shape of its input for a batch, and its cost for an image."""
+
+    module: nn.Conv2d
+    shape: tuple[int, ...]
+    cost: int
+
+
+def convolutions(network: Network, images: Tensor) -> list[Convolution]:
+    """Return a network's convolutions on a batch of images, in the order in which they run."""
+    found: list[Convolution] = []
 
     def note(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         convolution = cast(nn.Conv2d, module)
         cost = output[0].numel() * convolution.weight[0].numel()
-        found.append((cost, convolution, (len(images), *inputs[0].shape[1:])))
+        shape = (len(images), *inputs[0].shape[1:])
+        found.append(Convolution(convolution, shape, cost))
 
     modules = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     hooks = [module.register_forward_hook(note) for module in modules]
     probe(network, images.shape[2], images.shape[1])
     for hook in hooks:
         hook.remove()
-    _, module, shape = max(found, key=lambda each: each[0], default=(0, None, ()))
-    return module, shape
+    return found
+
+
+def steps_beyond(network: Network, images: Tensor) -> bool:
+    """Return whether a convolution's stride is larger than the map that it is given."""
+    return any(
+        side < stride
+        for each in convolutions(network, images)
+        for side, stride in zip(each.shape[2:], each.module.stride, strict=True)
+    )

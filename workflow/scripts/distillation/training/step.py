@@ -66,10 +66,10 @@ class Feed:
     ) -> None:
         self.dataset, self.protocol, self.teacher, self.picked = dataset, protocol, teacher, picked
         self.device = dataset.train.images.device
-        # A copy, since a compiled network stays so, and students that run otherwise may follow.
-        self.run_teacher = (
-            picked.prepared(deepcopy(teacher)) if isinstance(teacher, Network) else None
-        )
+        self.run_teacher = None
+        if isinstance(teacher, Network):
+            # What is compiled stays so, and students that run otherwise may follow.
+            self.run_teacher = picked.prepared(deepcopy(teacher) if picked.compiled else teacher)
         self.sizes = batch_sizes(len(dataset.train.labels), protocol.batch_size)
         # An epoch: order of the images, their offsets and flips; and how many steps are done.
         self.drawn = [each.to(self.device) for each in self.draw(0, 1)]
