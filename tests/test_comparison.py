@@ -17,7 +17,7 @@ from distillation.reporting.comparison import (
     compare_seeds,
     measure_fidelity,
 )
-from distillation.reporting.comparison_text import describe
+from distillation.reporting.comparison_text import describe, p_text
 from distillation.reporting.contrasts import Contrast, make_contrasts
 from distillation.reporting.intervals import mean_over_seeds_and_images
 from distillation.reporting.metric import Metric, value_of
@@ -177,6 +177,49 @@ def test_what_is_no_two_by_two_design() -> None:
                 place(run)[name] = value
         assert contrasts_of(runs, []) == []
     assert contrasts_of(arms(), [], own_training={"at_kd": ["epochs"]}) == []
+
+
+def test_labels_belong_to_a_design() -> None:
+    """Both have the labels of one method, where the other's are those of neither."""
+    smooth = [
+        dataclasses.replace(a_run("baseline", run.seed), model="smooth")
+        for run in arms()
+        if run.model == "baseline"
+    ]
+    for run in smooth:
+        run.arguments["term"] = {"labels": {"weight": 1, "smoothing": 0.1}}
+    # The baseline is neither, whatever stands before it.
+    *_, interaction = contrasts_of([*smooth, *arms()], [])
+    *_, expected = contrasts_of(arms(), [])
+    assert interaction.by_seed.tolist() == expected.by_seed.tolist()
+    plain = arms()
+    for run in plain:
+        if run.model == "kd":
+            run.arguments["term"] = TERMS["kd"] | {"labels": {"weight": 1}}
+    assert contrasts_of(plain, []) == []
+    without = [run for run in [*smooth, *arms()] if run.model != "baseline"]
+    assert contrasts_of(without, []) == []
+
+
+def test_fidelity_of_several_teachers() -> None:
+    """Seeds that share a teacher are one value, where there are several teachers."""
+    runs = [run for run in arms(6, 3) if run.model == "kd"]
+    results = Results("Made up", runs, LABELS)
+    (row,) = measure_fidelity(results, 0.95).to_dict("records")
+    values = np.array([99 + seed / 2 for seed in range(6)])
+    means = [values[[seed, seed + 3]].mean() for seed in range(3)]
+    expected = scipy.stats.t.interval(0.95, 2, np.mean(means), scipy.stats.sem(means))
+    found = [row[name] for name in ("mean", "low", "high")]
+    assert found == pytest.approx([values.mean(), expected[0], min(expected[1], 100)])
+    assert row["seeds"] == 6
+
+
+def test_numbers_agree_with_the_rule() -> None:
+    """No p-value is rounded to a level that it is above, no smallest difference to another."""
+    texts = [p_text(value) for value in (0.0504, 0.05, 0.058, 0.0496, 0.00001, math.nan)]
+    assert texts == ["0.0504", "0.05", "0.058", "0.05", "< 0.0001", "-"]
+    found = [ACCURACY.exactly(value) for value in (0.5, 1, 0.125, 0.004)]
+    assert found == ["0.50 points", "1.00 points", "0.125 points", "0.004 points"]
 
 
 def test_teachers_are_counted() -> None:

@@ -308,6 +308,17 @@ def test_equal_cost(load: Load, own: str) -> None:
 
 
 @pytest.mark.usefixtures("measured")
+def test_warm_up_in_counted_epochs(load: Load) -> None:
+    """A weight rises within the epochs that are counted, fewer or more than the protocol's."""
+    few = "equal_cost: baseline, dkd: {weight: 1, warmup_epochs: %d}"
+    load(equal_cost(few % 29)).check_pair("baseline_long")
+    with pytest.raises(SettingsError, match=r"dkd\.warmup_epochs: found 30 with 29"):
+        load(equal_cost(few % 30)).check_pair("baseline_long")
+    more = "equal_cost: dearest, dkd: {weight: 1, warmup_epochs: 60}, training: {}"
+    load(equal_cost(more)).check_pair("baseline_long")
+
+
+@pytest.mark.usefixtures("measured")
 def test_equal_cost_without_milestones(load: Load) -> None:
     """A schedule that has no milestones leaves them as they are, and reports hear of none."""
     text = equal_cost("equal_cost: dearest").replace("schedule: step", "schedule: cosine")

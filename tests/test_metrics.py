@@ -12,6 +12,7 @@ import sklearn.metrics
 import torch
 from torch import Tensor
 
+from distillation.measuring.accuracy import confusion_matrix, in_top_k
 from distillation.measuring.answers import Answers
 from distillation.measuring.calibration import BINS, fit_temperature, scale_temperature
 from distillation.metrics import Measured, measure_metric
@@ -51,6 +52,21 @@ def random_labels(images: int, classes: int, seed: int = 9) -> Tensor:
     return torch.randint(classes, (images,), generator=torch.Generator().manual_seed(seed))
 
 
+def test_a_metric_is_a_number() -> None:
+    """A value that isn't finite, as of logits that are NaN, is refused by name."""
+    logits = torch.full((4, 3), math.nan)
+    with pytest.raises(ValueError, match="the metric cross_entropy is nan; allowed: a finite"):
+        measure("cross_entropy", logits)
+
+
+def test_equal_logits_have_one_answer() -> None:
+    """Of equal logits the first counts, in accuracy as in all that takes the network's answer."""
+    logits, labels = torch.zeros(10, 10), torch.arange(10)
+    assert measure("top1_accuracy", logits, labels) == 10
+    assert in_top_k(logits, labels, 1).tolist() == [True] + [False] * 9
+    assert confusion_matrix(logits, labels)[:, 0].tolist() == [1] * 10
+
+
 @pytest.mark.parametrize("name", names("metrics"))
 def test_metrics_say_what_tables_need(name: str) -> None:
     """Each entry has what tables and verdicts need, and the smallest difference that was chosen."""
@@ -65,10 +81,11 @@ def test_metrics_say_what_tables_need(name: str) -> None:
         assert per_image.shape == (50,)
         assert per_image.mean() == pytest.approx(value)
     assert entry["smallest_difference"] == 0.7
+    assert per_image is None or entry["of_each_image"]
     assert entry.pop("higher_is_better") in (True, False, None)
     assert {key: type(what) for key, what in entry.items()} == {
         "label": str, "unit": str, "decimals": int, "smallest_difference": float,
-        "reason": str, "split": str, "images": int,
+        "reason": str, "split": str, "images": int, "of_each_image": bool,
     }  # fmt: skip
 
 

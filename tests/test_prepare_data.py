@@ -81,6 +81,10 @@ def test_training_images_that_are_left() -> None:
     # A class that is there stays.
     assert np.bincount(thin_out(arrays_of(), 0.02, 0)["train_labels"]).tolist() == [1, 1]
     assert np.bincount(thin_out(arrays_of(100, 3), 0.9, 0)["train_labels"]).tolist() == [90, 3]
+    # Whose products are above whole numbers by rounding alone.
+    for fraction, left in ((0.07, 7), (0.55, 55)):
+        found = thin_out(arrays_of(100, 100), fraction, 0)["train_labels"]
+        assert np.bincount(found).tolist() == [left, left]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from distillation.reporting.claims import check_students, judge_pairs
 from distillation.reporting.drawing import use_style
 from distillation.reporting.outputs import add_outputs, written
 from distillation.reporting.pages import page
-from distillation.reporting.results import add_name_flags
+from distillation.reporting.results import BASELINE, add_name_flags
 from distillation.settings.arguments import Parser, add_flags, run, scalar
 from distillation.settings.base import checked
 from distillation.settings.reports import Figures, SmallestDifferences
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     measurements.check_measurements([file.table for file in files], arguments.teachers)
     table = pd.concat([file.table for file in files], ignore_index=True)
     methods = measurements.methods_of(table, dict(arguments.labels), arguments.teachers)
-    others = [each for each in measurements.students_of(methods) if each != measurements.BASELINE]
+    others = [each for each in measurements.students_of(methods) if each != BASELINE]
     named = others if arguments.attention_methods is None else arguments.attention_methods
     attentive = check_students("--attention-methods", named, methods)
     pairs = judge_pairs(arguments.comparison, arguments.claimed_below, methods)

@@ -53,7 +53,9 @@ def thin_out(arrays: dict[str, np.ndarray], fraction: float, seed: int) -> dict[
     left = []
     for name in np.unique(labels):
         own = np.flatnonzero(labels == name)
-        left.append(generator.permutation(own)[: math.ceil(fraction * len(own))])
+        # Not by one more where the product is above a whole number by rounding alone.
+        count = math.ceil(round(fraction * len(own), 9))
+        left.append(generator.permutation(own)[:count])
     return arrays | _of_training(arrays, np.sort(np.concatenate(left)), "train")
 
 

@@ -42,7 +42,11 @@ class Settings(HoldOutSettings):
     clutter_pieces: int = Field(ge=0, le=100, description="pieces of other digits per image")
     clutter_size: int = Field(ge=1, le=128, description="side in pixels, at most digit_size")
     train_placements: int = Field(ge=1, le=100, description="images per training digit")
-    test_placements: int = Field(ge=1, le=100, description="images per test digit")
+    test_placements: int = Field(
+        ge=1, le=100,
+        description="images per test digit; intervals take each for one of its own, so 1 where "
+        "something is concluded",
+    )  # fmt: skip
     test_fraction: float = Field(ge=0.05, le=0.95, description="of the 1,797 digits")
     seed: Seed = Field(description="of split and placements")
 

@@ -47,7 +47,12 @@ def latency(model: Network, split: Split, mean: list[float], std: list[float]) -
 
 
 def in_top_k(logits: Tensor, labels: Tensor, k: int) -> Tensor:
-    """Tell of each image whether its label is among the k largest logits, bool (N,)."""
+    """Tell of each image whether its label is among the k largest logits, bool (N,).
+
+    Of equal ones the first counts if k is 1, as in all that takes the network's answer.
+    """
+    if k == 1:
+        return logits.argmax(dim=1) == labels
     best = logits.topk(min(k, logits.shape[1]), dim=1).indices
     return (best == labels[:, None]).any(dim=1)
 

@@ -7,6 +7,7 @@ classes; logits are (N, K) in float32, labels (N,) in int64, the teacher's logit
 all on the CPU. The images are those of the split that `Settings` names.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
@@ -31,6 +32,9 @@ def measure_metric(
     """Return a metric of a network's answers, with what tables and verdicts need to know of it.
 
     `teacher` has the logits of the network's teacher, by split; None where there is no such metric.
+
+    Raises:
+        ValueError: it is NaN or infinite.
     """
     measure = plugins.load("metrics", name).measure
     kind = type(settings)
@@ -38,8 +42,11 @@ def measure_metric(
     values = cast(Tensor | None, measure(*own, teacher.get(kind.split)))
     if values is None:
         return None
+    value = values.mean().item()
+    if not math.isfinite(value):
+        raise ValueError(f"the metric {name} is {value}; allowed: a finite number, or None")
     entry = {
-        "value": values.mean().item(),
+        "value": value,
         "label": kind.label,
         "unit": kind.unit,
         "decimals": kind.decimals,
@@ -48,6 +55,7 @@ def measure_metric(
         "reason": kind.reason,
         "split": kind.split,
         "images": len(own.labels),
+        "of_each_image": bool(values.dim()),
     }
     # Networks are compared on test images, so a value for each image is of these.
     by_image = values.dim() and kind.split == "test"

@@ -15,7 +15,6 @@ from distillation.reporting.attention_words import margin_of, name_of
 from distillation.reporting.judgement import Asks, Estimate, Outcome, judge, together
 from distillation.reporting.measurements import (
     ALPHA,
-    BASELINE,
     EARLY,
     LATE,
     Key,
@@ -25,7 +24,7 @@ from distillation.reporting.measurements import (
     difference,
     students_of,
 )
-from distillation.reporting.results import TEACHER
+from distillation.reporting.results import BASELINE, TEACHER
 from distillation.reporting.trained import check_has, read_table
 from distillation.settings.reports import SmallestDifferences
 

@@ -5,11 +5,13 @@ Differences are in the unit of the metric, of percent in points.
 
 import math
 from dataclasses import dataclass
+from statistics import fmean
 from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
+from distillation.record.provenance import fingerprint
 from distillation.reporting.contrasts import Contrast
 from distillation.reporting.intervals import (
     Interval,
@@ -23,8 +25,9 @@ from distillation.reporting.intervals import (
     mean_over_seeds_and_images,
 )
 from distillation.reporting.judgement import Asks, judge
-from distillation.reporting.metric import Metric, metrics_of, values_of
+from distillation.reporting.metric import Metric, metrics_of, value_of, values_of
 from distillation.reporting.results import Results
+from distillation.reporting.trained import Run
 from distillation.settings import plugins
 from distillation.settings.base import MetricSettings
 from distillation.settings.reports import Comparison
@@ -156,8 +159,21 @@ def fidelity_metrics(results: Results) -> dict[str, Metric]:
     }
 
 
+def over_teachers(group: list[Run], values: list[float]) -> list[float]:
+    """Return the mean of the values of each teacher's students, or the values where one taught."""
+    taught = [fingerprint(run.training.get("teacher") or {}) for run in group]
+    if len({*taught}) == 1:
+        return values
+    by_teacher: dict[str, list[float]] = {}
+    for teacher, value in zip(taught, values, strict=True):
+        by_teacher.setdefault(teacher, []).append(value)
+    return [fmean(each) for each in by_teacher.values()]
+
+
 def measure_fidelity(results: Results, confidence: float) -> pd.DataFrame:
     """Return mean and interval over seeds of each measure of fidelity that a student has.
+
+    Of several teachers each counts once, with the mean of its students.
 
     An interval is cut where the measure ends: at 0 if no value is below, percent at 100.
     """
@@ -165,7 +181,8 @@ def measure_fidelity(results: Results, confidence: float) -> pd.DataFrame:
     for model, group in results.students.items():
         for name, metric in fidelity_metrics(results).items():
             if values := values_of(group, name):
-                mean, *ends = mean_over_seeds(values).interval(confidence)
+                having = [run for run in group if value_of(run, name) is not None]
+                mean, *ends = mean_over_seeds(over_teachers(having, values)).interval(confidence)
                 least = 0 if min(values) >= 0 else -math.inf
                 low, high = np.clip(ends, least, 100 if metric.unit == "%" else None).tolist()
                 rows.append((model, len(values), name, mean, low, high))

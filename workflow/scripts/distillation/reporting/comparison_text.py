@@ -62,8 +62,11 @@ def reference_name(row: Finding, labels: Mapping[str, str]) -> str:
 
 
 def p_text(value: float) -> str:
-    """Write a p-value; nothing where there is none."""
-    return "-" if math.isnan(value) else f"{value:.2g}" if value >= 0.0001 else "< 0.0001"
+    """Write a p-value, not rounded down to a level that it is above; a dash for none."""
+    if math.isnan(value) or value < 0.0001:
+        return "-" if math.isnan(value) else "< 0.0001"
+    text = f"{value:.2g}"
+    return f"{value:.3g}" if float(text) in (0.01, 0.05, 0.1) and value > float(text) else text
 
 
 # fmt: off
@@ -77,7 +80,7 @@ def describe(
     wide, narrow = (f"{100 * confidence:.4g} % interval"
                     for confidence in (settings.confidence, 2 * settings.confidence - 1))
     difference, ends = metric.amount(row.difference), metric.span(row.low, row.high)
-    least, nonzero = metric.amount(row.smallest_difference), row.low > 0 or row.high < 0
+    least, nonzero = metric.exactly(row.smallest_difference), row.low > 0 or row.high < 0
     taught = {0: "", 1: ", for this teacher"}.get(row.teachers, f" of {row.teachers} teachers")
     found, whose = f"difference {difference}", f"{row.seeds} seeds{taught}"
     full = f"{found}, {wide} {ends}, {whose}"
@@ -133,7 +136,7 @@ def format_comparison(compared: Compared, sentences: list[str]) -> str:
         "label": metric.label, "count": f"{metric.number_of_images:,}", "images": metric.images,
         "tested": results.worded("test images"), "trained": trained_words(compared),
         "better": metric.better, "unit": metric.unit_words,
-        "least": metric.amount(metric.smallest_difference), "reason": reason_for(metric),
+        "least": metric.exactly(metric.smallest_difference), "reason": reason_for(metric),
         "over": f", and other {metric.images}" * by_image, "level": compared.level,
         "narrow": f"{200 * settings.confidence - 100:.4g} %", "questions": len(findings),
         "threshold": f"{1 - settings.confidence:.3g}", "power": f"{100 * settings.power:.3g} %",
@@ -181,7 +184,7 @@ def contrast_table(compared: Compared, planned: bool) -> list[str]:
             str(row.seeds), str(row.teachers), metric.number(row.difference),
             metric.span(row.low, row.high), metric.span(row.low_90, row.high_90),
             p_text(row.p_holm), *[metric.number(row.detectable)] * planned,
-            VERDICTS[row.verdict].format(metric.amount(row.smallest_difference)),
+            VERDICTS[row.verdict].format(metric.exactly(row.smallest_difference)),
         ]  # fmt: skip
         table.append(cells)
     return table_lines(head, table)

@@ -13,7 +13,7 @@ import numpy as np
 from distillation.record.provenance import fingerprint
 from distillation.reporting.intervals import ROUNDING
 from distillation.reporting.metric import value_of
-from distillation.reporting.results import Results
+from distillation.reporting.results import BASELINE, Results
 from distillation.reporting.trained import Run
 from distillation.settings import plugins
 from distillation.settings.base import TermSettings
@@ -76,26 +76,46 @@ def designs(results: Results) -> list[tuple[str, str, str, str]]:
     """Return the 2 x 2 designs among the students: neither, first, second and both.
 
     A method is both where its terms that need the teacher are those of the two others, with their
-    settings, and its teachers are theirs. One with a training of its own is in none.
+    settings, and its teachers are theirs. What the others change of the remaining terms, as the
+    weight of the labels, it changes too: no two of them that are different from neither. One with a
+    training of its own is in none. Neither is the baseline, if that can be.
     """
-    taught = {
-        model: {
-            name: settings
-            for name, settings in group[0].terms.items()
-            if cast(type[TermSettings], plugins.declared("terms", name)).needs != "nothing"
-        }
+    settings = {
+        model: group[0].terms
         for model, group in results.students.items()
         if model not in results.own_training
     }
+    taught, beside = (
+        {
+            model: {name: own for name, own in terms.items() if needs_teacher(name) is needed}
+            for model, terms in settings.items()
+        }
+        for needed in (True, False)
+    )
     teachers = {model: teachers_of(results.groups[model]) for model in taught}
-    neither = [model for model, terms in taught.items() if not terms]
-    return [
-        (neither[0], first, second, both)
+    none = sorted(
+        (model for model, terms in taught.items() if not terms), key=lambda model: model != BASELINE
+    )
+
+    def fits(neither: str, first: str, second: str, both: str) -> bool:
+        """Return whether one of the two has the other terms of neither, and both the other's."""
+        at_rest, one, other, together = (beside[each] for each in (neither, first, second, both))
+        return (at_rest, together) in ((one, other), (other, one))
+
+    found = [
+        (first, second, both)
         for (first, one), (second, other) in combinations(taught.items(), 2)
-        if neither and one and other and not one.keys() & other.keys()
+        if one and other and not one.keys() & other.keys()
         for both, terms in taught.items()
         if terms == one | other and teachers[first] == teachers[second] == teachers[both]
     ]
+    whole = ([(neither, *each) for neither in none if fits(neither, *each)] for each in found)
+    return [candidates[0] for candidates in whole if candidates]
+
+
+def needs_teacher(term: str) -> bool:
+    """Return whether a term reads anything of the teacher."""
+    return cast(type[TermSettings], plugins.declared("terms", term)).needs != "nothing"
 
 
 def teachers_of(group: list[Run]) -> list[str]:

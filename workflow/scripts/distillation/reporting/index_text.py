@@ -9,11 +9,10 @@ from distillation.reporting.comparison_text import inside
 from distillation.reporting.consistency import flat
 from distillation.reporting.metric import metrics_of
 from distillation.reporting.quantities import commit, joint_words, listed
-from distillation.reporting.results import Results
+from distillation.reporting.results import BASELINE, Results
 from distillation.reporting.tables import table_lines
 from distillation.reporting.trained import Run, training_jobs
 
-BASELINE = "baseline"
 # Verdicts of comparison.csv, and what stands before the names of the methods that have them.
 SHOWN = {
     "above": "Shown to be above {}", "below": "Shown to be below {}",

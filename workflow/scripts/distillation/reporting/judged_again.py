@@ -138,7 +138,7 @@ def judged_again(pairs: pd.DataFrame, results: Results) -> list[str]:
     return [
         *contrast_table(compared, planned=False), "", *(f"- {sentence}." for sentence in said), "",
         f"Judged again by the rule of today, from what was kept of this study: above and below "
-        f"mean by more than {metric.amount(metric.smallest_difference)}, equivalent by less, "
+        f"mean by more than {metric.exactly(metric.smallest_difference)}, equivalent by less, "
         f"corrected for {len(asked)} questions. No image's own result was kept, so intervals are "
         f"wider than they need be.{more}", "",
     ]  # fmt: skip

@@ -13,7 +13,6 @@ from distillation.reporting.intervals import Interval, Mean
 from distillation.reporting.results import TEACHER, colours, label
 from distillation.reporting.trained import check_has, read_json, read_table
 
-BASELINE = "baseline"
 # The stage whose maps the claims call late, a network's last, and the one that they are compared
 # with, its first.
 LATE, EARLY = -1, 1

@@ -19,6 +19,7 @@ class Metric(NamedTuple):
     higher_is_better: bool | None = None
     images: str = "test images"
     number_of_images: int = 0
+    of_each_image: bool = True
 
     @property
     def step(self) -> str:
@@ -28,7 +29,9 @@ class Metric(NamedTuple):
     @property
     def unit_words(self) -> str:
         """The unit of a difference, told to who doesn't know it."""
-        return f"points (percent of the {self.images})" if self.unit == "%" else self.unit or "1"
+        if self.unit != "%":
+            return self.unit or "1"
+        return f"points (percent of the {self.images})" if self.of_each_image else "points"
 
     @property
     def better(self) -> str:
@@ -45,6 +48,12 @@ class Metric(NamedTuple):
         """Write a difference with its unit."""
         return f"{self.number(difference)} {self.step}".rstrip()
 
+    def exactly(self, difference: float) -> str:
+        """Write a difference that was chosen, with all its digits and its unit."""
+        if float(self.number(difference)) == difference:
+            return self.amount(difference)
+        return f"{difference:g} {self.step}".rstrip()
+
     def span(self, low: float, high: float) -> str:
         """Write an interval."""
         return "-" if math.isnan(low) else f"{self.number(low)} to {self.number(high)}"
@@ -58,6 +67,7 @@ def metrics_of(results: Results) -> dict[str, Metric]:
             words["smallest_difference"], words["higher_is_better"],
             "training images" if trained_on(words) else results.worded("test images"),
             words.get("images", results.runs[0].metrics["images"]),
+            words.get("of_each_image", True),
         )
         for name, words in first_of(run.metrics["metrics"] for run in results.runs).items()
     }  # fmt: skip

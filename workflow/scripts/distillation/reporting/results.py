@@ -9,7 +9,7 @@ from itertools import cycle
 from distillation.reporting.consistency import check_one_experiment
 from distillation.reporting.trained import Run, by_model, read_run
 
-TEACHER = "teacher"
+BASELINE, TEACHER = "baseline", "teacher"
 # How models are written in tables and figures unless --label says otherwise; the others go by their
 # own name.
 LABELS = {TEACHER: "Teacher", "baseline": "Baseline"}

@@ -1,6 +1,7 @@
 """One trained model: its metrics.json and its history.csv, read."""
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -85,6 +86,10 @@ def read_run(model: str, seed: str, metrics: str, history: str) -> Run:
     check_has(f"{metrics}:", content, METRICS, "; evaluate.py writes them")
     for step, more in (("provenance", ()), ("training_provenance", ("engine",))):
         check_has(f"{metrics}: {step}", content[step], (*PROVENANCE, *more))
+    for name, entry in content["metrics"].items():
+        check_has(f"{metrics}: {name}", entry, ["value"])
+        if not math.isfinite(entry["value"]):
+            raise ValueError(f"{metrics}: {name} is {entry['value']}; allowed: a finite number")
     arguments = content["training_provenance"]["arguments"]
     check_has(f"{metrics}: arguments of training", arguments, ("network", "term", "epochs"))
     # A network that was trained elsewhere, or not at all, has no epochs here, and terms no values.

@@ -69,7 +69,7 @@ class HoldOutSettings(FormatSettings):
     def sizes(self) -> Sizes:
         """Return counts of the images that are trained on and tested on, and their shape."""
         found = self.divided_sizes()
-        train = math.ceil(found.train * (self.training_fraction or 1))
+        train = math.ceil(round(found.train * (self.training_fraction or 1), 9))
         return found.model_copy(update={"train": train})
 
     def read_sizes(self) -> Sizes:

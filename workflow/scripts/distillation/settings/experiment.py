@@ -103,7 +103,8 @@ class Experiment:
         for method in self.methods:
             self.check_targets(method)
         for method in self.students:
-            self.check_warmup(method)
+            if not self.methods[method].equal_cost:
+                self.check_warmup(method, self.protocol(method).epochs)
             if asked := self.methods[method].equal_cost:
                 known = self.measures and [DEAREST, *self.measures]
                 check_known(asked, known, f"{self.where}.methods.{method}.equal_cost")
@@ -168,9 +169,8 @@ class Experiment:
         """Return whether a model learns from a table of its teacher's logits."""
         return self.taught(model) and self.methods[model].targets == "table"
 
-    def check_warmup(self, method: str) -> None:
+    def check_warmup(self, method: str, epochs: int) -> None:
         """Refuse a weight that would still rise when the training ends."""
-        epochs = self.protocol(method).epochs
         for name, term in self.terms[method].items():
             if term.warmup_epochs > epochs > 0:
                 raise SettingsError(
@@ -190,7 +190,7 @@ class Experiment:
             )
 
     def check_pair(self, method: str) -> None:
-        """Refuse a method whose terms can't use the classes, or the stages of both networks.
+        """Refuse a method whose terms can't use the classes, or the stages, or its counted epochs.
 
         Stages are asked for where a term needs them, as far as they are known before a run: not of
         a teacher that says itself which network it is, nor of data that aren't there yet.
@@ -199,6 +199,8 @@ class Experiment:
             SettingsError: a term can't.
         """
         terms = self.terms[method].values()
+        if self.methods[method].equal_cost and any(term.warmup_epochs for term in terms):
+            self.check_warmup(method, self.training(method).epochs)
         staged, classes = [term for term in terms if term.needs == "stages"], self.sizes.classes
         shapes: list[list[Shape]] = [[], []]
         known = staged and self.sizes.side and self.network_of(self.teacher_of(method))
