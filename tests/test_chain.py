@@ -18,6 +18,7 @@ import train_student
 import train_students
 import train_teacher
 from conftest import write_pictures
+from distillation.record.checkpoint import read_checkpoint, weights_digest
 
 DATA = ["--data", "data.npz"]
 TRAINING = [
@@ -158,6 +159,9 @@ def test_table_beside_another_that_is_begun(begun: Path, monkeypatch: pytest.Mon
     tabulate_targets.main([*DATA, "--checkpoint", "teacher/checkpoint.pt", *kept])
     with np.load("table") as table:
         assert table["logits"].shape == (36, 9, 3)
+        told = json.loads(str(table["provenance"]))
+    # By it, views of another teacher aren't gone on with.
+    assert told["teacher_sha256"] == weights_digest(read_checkpoint(Path(TEACHER[1]))[0])
     assert [*other.parent.iterdir()] == [other]
     other.rmdir()
     tabulate_targets.main([*DATA, "--checkpoint", "teacher/checkpoint.pt", *kept])

@@ -126,6 +126,8 @@ def test_teacher_of_another_experiment(load: Load) -> None:
     assert experiment.teacher_file("kd", 1) == experiment.trained_file("teacher", 0) == taken
     assert "results/sweep/teacher/seed_0/metrics.json" in experiment.artifacts()
     assert "results/sweep/teacher/seed_0/checkpoint.pt" not in experiment.artifacts()
+    # A rerun of it that failed leaves students of the old one.
+    assert {taken, "results/tiny/teacher/seed_0/history.csv"} < {*experiment.artifacts()}
 
 
 # What doesn't fit: the overlay, and what the line names.
@@ -458,6 +460,7 @@ ABSENT = {
         "methods.kd.teacher.checkpoint: no.pt: no such file",
     "student: {network: {wrn: null, torchvision: {model: resnet18, weights: no.pt}}}":
         "student: no.pt: no such file",
+    "data: official": "no_folder: no such folder",
     "training: {padding: 64}": "teacher: found padding 64 with images of",
     "methods: {at_kd: {training: {padding: 64}}}": "methods.at_kd: found padding 64 with images",
 }  # fmt: skip
@@ -493,10 +496,12 @@ def test_what_is_not_there(
     load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: str
 ) -> None:
     """Teachers and weights that are brought, and padding, are looked at before a run."""
-    experiment = load(of_tiny(own))
+    data = "data: {official: {format: cifar10, source: no_folder}}"
+    experiment = load(f"{data}\n{of_tiny(own)}")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(type(experiment.data), "check_source", lambda _: None)
-    with pytest.raises(SettingsError, match=re.escape(f"experiments.tiny.{ABSENT[own]}")):
+    if own != "data: official":
+        monkeypatch.setattr(type(experiment.data), "check_source", lambda _: None)
+    with pytest.raises(SettingsError, match=re.escape(ABSENT[own])):
         experiment.check_sources()
 
 

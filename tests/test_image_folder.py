@@ -319,6 +319,14 @@ def test_content_identifies_a_folder(
     assert sorted(Path(".snakemake/folders").iterdir()) == kept
     copy = Path(shutil.copytree(source, tmp_path / "copy"))
     assert identity(copy) == first
+    # What its reader passes over.
+    for name in ("train/cat/.DS_Store", "train/cat/notes.txt", ".cache/0.png"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_bytes(b"no image")
+    assert identity(copy) == first
+    (copy / "train/bird").mkdir()
+    assert identity(copy) != first
+    (copy / "train/bird").rmdir()
     (copy / "train/cat/0.png").rename(copy / "train/cat/9.png")
     renamed = identity(copy)
     save(copy / "train/cat/9.png", plain(1))

@@ -1,6 +1,7 @@
 """Networks of the distillation literature and of torchvision: the published ones, and usable."""
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -669,6 +670,25 @@ def test_descriptions_of_several_networks(tmp_path: Path, monkeypatch: pytest.Mo
             described.cache_clear()
             expected = describe_network.describe(network.family, network.settings, 12, 1, 10)
             assert cost(network, 12, 1, 10) == json.loads(json.dumps(expected))
+
+
+def test_what_a_network_prints_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each line on standard output is the description of the network of that line."""
+    describe = describe_network.describe
+
+    def chatty(*network: Any) -> dict[str, Any]:
+        print("building")
+        return describe(*network)
+
+    monkeypatch.setattr(describe_network, "describe", chatty)
+    lines = "--network wrn depth=10 width=1\n--network wrn depth=16 width=1\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    describe_network.main(["-"])
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["title"] for line in out.splitlines()] == ["WRN-10-1", "WRN-16-1"]
+    assert err == "building\n" * 2
 
 
 def test_description_of_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

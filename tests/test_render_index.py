@@ -87,6 +87,7 @@ def flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     (folder / "figures").mkdir()
     for name in FIGURES:
         Image.new("RGB", (1600, 400), (200, 200, 200)).save(folder / f"figures/{name}.png")
+    (folder / "figures.json").write_text(json.dumps({f"{name}.png": "" for name in FIGURES}))
     (folder / "claims.md").write_text(CLAIMS)
     (folder / "data.json").write_text(json.dumps(DESCRIPTION))
     return [
@@ -265,15 +266,22 @@ def test_remark(flags: list[str], tmp_path: Path) -> None:
     assert "Chosen to &lt;show&gt; an effect." in answer
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("comparison.png", "comparison.png: no such image"),
+        ("figures/metrics.png", "figures/metrics.png: no such file; `--forcerun render_figures`"),
+    ],
+)
 def test_missing_figure(
-    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, said: str
 ) -> None:
     """What isn't there is named in one line, and no page is written."""
     folder = shutil.copytree(Path(flags[-1]).parent, tmp_path / "copy")
     (folder / "index.html").unlink()
-    (folder / "comparison.png").unlink()
+    (folder / name).unlink()
     moved = [text.replace(str(Path(flags[-1]).parent), str(folder)) for text in flags]
-    assert "comparison.png: no such image" in mistake(capsys, render_index.main, moved)
+    assert said in mistake(capsys, render_index.main, moved)
     assert not list(folder.glob("*index*"))
 
 

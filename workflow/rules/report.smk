@@ -194,6 +194,7 @@ rule render_overview:
         flags=[flag for name in CONFIG.run for flag in EXPERIMENTS[name].overview_flags()],
         figures=["--dpi", str(EXPERIMENTS[CONFIG.run[0]].choices.figures.dpi)],
         style=file_digest("workflow/scripts/figures.mplstyle"),
+        published=lambda _: file_digest("docs/results/published_pairs.csv"),
         code=EXPERIMENTS[CONFIG.run[0]].report_code("render_overview"),
     shell:
         "python workflow/scripts/render_overview.py"

@@ -14,6 +14,7 @@ import argparse
 import json
 import shlex
 import sys
+from contextlib import redirect_stdout
 from typing import Any
 
 from pydantic import Field
@@ -83,7 +84,10 @@ def main(argv: list[str] | None = None) -> None:
         arguments = parse_args(flags)
         [(family, settings)] = arguments.network.items()
         size = (arguments.image_size, arguments.channels, arguments.classes)
-        print(json.dumps(describe(family, settings, *size)), flush=True)
+        # What a network prints is no answer.
+        with redirect_stdout(sys.stderr):
+            found = describe(family, settings, *size)
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

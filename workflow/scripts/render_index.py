@@ -20,7 +20,7 @@ from distillation.reporting import index_text
 from distillation.reporting.claim_text import describe_data
 from distillation.reporting.index_page import index, inner, picture
 from distillation.reporting.results import add_run_flags, read_results
-from distillation.reporting.trained import read_table
+from distillation.reporting.trained import read_json, read_table
 from distillation.settings.arguments import Parser, add_flags, run
 from distillation.settings.reports import Comparison
 
@@ -48,6 +48,12 @@ def main(argv: list[str] | None = None) -> None:
     answer = index_text.answer(findings, results.labels, data)
     if arguments.remark:
         answer += f"\n{arguments.remark}\n"
+
+    for name in read_json(folder / "figures.json"):
+        if not (folder / "figures" / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / 'figures' / name}: no such file; `--forcerun render_figures` makes it"
+            )
 
     def made(name: str) -> str:
         return inner((folder / name).read_text())

@@ -32,7 +32,7 @@ from distillation.data.dataset import (
 )
 from distillation.device import describe_device, images_per_pass, prepare_device
 from distillation.networks import Network
-from distillation.record.checkpoint import load_teacher
+from distillation.record.checkpoint import load_teacher, weights_digest
 from distillation.record.files import replacing
 from distillation.record.provenance import PACKAGES, describe_step, fingerprint
 from distillation.settings.arguments import Parser, add_flags, run
@@ -136,7 +136,8 @@ def main(argv: list[str] | None = None) -> None:
     [family] = content["network"]
     step = describe_step(
         arguments, PACKAGES, [("networks", family)], data_sha256=dataset.sha256,
-        teacher=content["provenance"], **describe_device(device),
+        teacher=content["provenance"], teacher_sha256=weights_digest(teacher),
+        **describe_device(device),
     )  # fmt: skip
     kept = arguments.resume and arguments.resume / fingerprint(step)[:16]
     picked, chosen = pick_once(arguments, teacher, data, kept)

@@ -51,8 +51,8 @@ class Settings(HoldOutSettings):
     )
 
     def identity(self) -> str:
-        """Return a digest of all names and contents in the folder."""
-        return folder_digest(self.source)
+        """Return a digest of the names and contents in the folder that count for its reader."""
+        return folder_digest(self.source, (*IMAGE_SUFFIXES, *OTHER_SUFFIXES))
 
     def check_source(self) -> None:
         """Raise FileNotFoundError if there is no such folder, as where a disk isn't mounted."""

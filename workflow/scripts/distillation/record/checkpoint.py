@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from distillation.data.arrays import digest_arrays
 from distillation.data.dataset import Dataset
 from distillation.networks import Network, build_network
 from distillation.record.files import EXPORTED, replacing
@@ -161,6 +162,15 @@ def load_teacher(path: Path, dataset: Dataset, device: torch.device) -> tuple[Ne
     model, content = load_checkpoint(path, dataset, device)
     check_normalisation(path, content, dataset)
     return model, content
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return the sha256 of a network's weights.
+
+    Networks that were trained in the same way may have others: on a GPU of another driver.
+    """
+    state = model.state_dict()
+    return digest_arrays({name: tensor.cpu().numpy() for name, tensor in state.items()})
 
 
 def check_fits(path: Path, content: dict[str, Any], dataset: Dataset) -> None:

@@ -1,6 +1,7 @@
 """What sources of images have in common, and how they are read."""
 
 import math
+from pathlib import Path
 from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -99,3 +100,8 @@ class OfficialSettings(HoldOutSettings):
         description="folder, or address (http, https, file), of the official archives; "
         "null downloads them from where torchvision does",
     )
+
+    def check_source(self) -> None:
+        """Raise FileNotFoundError if a folder is named that isn't there."""
+        if self.source and "://" not in self.source and not Path(self.source).is_dir():
+            raise FileNotFoundError(f"{self.source}: no such folder")

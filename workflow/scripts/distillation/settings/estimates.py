@@ -112,7 +112,7 @@ class Estimates:
 
     def targets_minutes(self, teacher: str) -> int:
         """Return the minutes of the teacher's passes over all views of the training images."""
-        batch = self.experiment.protocol(self.experiment.tabulated).batch_size
+        batch = self.experiment.shared.batch_size
         passes = self.views()
         return self.minutes(passes * self.cost(teacher)["multiply_accumulates"], passes / batch)
 

@@ -505,13 +505,16 @@ class Experiment:
         return [f"results/{self.name}/attention/seed_{seed}.csv" for seed in seeds]
 
     def artifacts(self) -> list[str]:
-        """List all that an experiment makes: a failed rerun leaves nothing that looks finished."""
+        """List all that an experiment is of: a failed rerun leaves nothing that looks finished.
+
+        Another experiment's teacher is among it: if its rerun failed, students are of the old one.
+        """
         trained = []
         for name, seed in self.models:
-            teacher = self.teachers.get(name)
-            if not (teacher and teacher.from_):
-                files = TRAINED[:2] if teacher and teacher.checkpoint else TRAINED
-                trained += [self.trained_file(name, seed, file) for file in files]
+            trainer, own = (self, name) if name in self.methods else self.origin(name)
+            brought = own in trainer.teachers and trainer.teachers[own].checkpoint
+            files = TRAINED[:2] if brought else TRAINED
+            trained += [self.trained_file(name, seed, file) for file in files]
         tables = {
             str(self.teacher_file(method, seed))
             for method in filter(self.from_table, self.students)
@@ -567,13 +570,19 @@ class Experiment:
         return digest.source_digest(Path(str(self.teachers[name].checkpoint)))
 
     @property
+    def shared(self) -> Protocol:
+        """The protocol of the students, without what a method has of its own."""
+        whole = merged(self.choices.training, self.choices.student.training)
+        return checked(Protocol, whole, f"{self.where}: training of the students")
+
+    @property
     def tabulated(self) -> str:
         """The first method that reads a table, which holds its views; the first if none does."""
         return next(filter(self.from_table, self.students), self.students[0])
 
     def targets_flags(self, teacher: str, seed: int) -> list[str]:
         """Return the students' augmentation, and how the teacher runs."""
-        protocol = self.protocol(self.tabulated)
+        protocol = self.shared
         named = {key: getattr(protocol, key) for key in (*VIEWS, "batch_size")}
         state = {"resume": f"resume/{self.name}/{teacher}/seed_{seed}_targets"}
         return flags(named | {"precision": self.choices.precision} | self.machine | state)

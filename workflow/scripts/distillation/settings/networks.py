@@ -11,7 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distillation.record.digest import plugin_digest
+from distillation.record.digest import SCRIPTS, code_digest, plugin_digest
+from distillation.record.provenance import installed
 from distillation.settings.arguments import flags, plugin_flags
 from distillation.settings.base import NetworkSettings, SettingsError
 
@@ -40,7 +41,8 @@ class Asked(NamedTuple):
     @property
     def kept(self) -> Path:
         """The file in which the answer is kept, of this code."""
-        key = repr([[*self.flags], plugin_digest("networks", self.family)])
+        code = code_digest(SCRIPTS / "describe_network.py"), plugin_digest("networks", self.family)
+        key = repr([[*self.flags], *code, installed(["torch", "torchvision"])])
         return Path(".snakemake/networks", f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json")
 
     def keep(self, answer: str) -> None:
@@ -98,4 +100,5 @@ def describe_all(questions: Iterable[Asked]) -> None:
         check=False,
     )  # fmt: skip
     for each, answer in zip(unknown, done.stdout.splitlines(keepends=True), strict=False):
-        each.keep(answer)
+        if json.loads(answer)["title"] == each.title:
+            each.keep(answer)

@@ -26,7 +26,7 @@ from distillation.networks import (
     initialise,
     stage_shapes,
 )
-from distillation.record.checkpoint import load_teacher, save_checkpoint
+from distillation.record.checkpoint import load_teacher, save_checkpoint, weights_digest
 from distillation.record.digest import SCRIPTS, code_digest
 from distillation.record.files import only_run_in, replacing, replacing_folder
 from distillation.record.provenance import PACKAGES, describe_step, fingerprint
@@ -188,9 +188,7 @@ def read_teacher(
     """Return the teacher, or its table."""
     if teacher is not None:
         model, content = load_teacher(teacher, dataset, device)
-        # Trained in the same way, it may have other weights: on a GPU of another driver.
-        weights = {name: each.cpu().numpy() for name, each in model.state_dict().items()}
-        told = {"teacher": content["provenance"], "teacher_sha256": digest_arrays(weights)}
+        told = {"teacher": content["provenance"], "teacher_sha256": weights_digest(model)}
         return Lesson(model, told, [("networks", *content["network"])])
     if targets is None:
         return Lesson()
